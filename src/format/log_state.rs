@@ -1,0 +1,217 @@
+//! The log folded up to an entry, kept so that opening a repository of many years reads one object and a few entries. Page:
+//! docs/format/log-state.md. Only a hint: it is believed if a later entry names its hash, and `check` folds from entry 1.
+
+use std::collections::BTreeMap;
+
+use super::bytes::{Fields, Put, checksum, put_magic, seal, take_magic};
+use super::log_record::{
+    BackupSummary, SessionInfo, put_name, put_session, put_summary, take_name, take_session, take_summary,
+};
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::id::{EntryHash, ObjectHash, ObjectName, RepositoryId, SessionId};
+
+const MAGIC: [u8; 8] = *b"EVPKSTAT";
+const VERSION: u16 = 1;
+/// magic 8, version 2, flags 2, body length 4, body checksum 4, checksum 4.
+const HEADER_LEN: usize = 24;
+
+/// Where a session stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionState {
+    /// The entry that opened it.
+    pub opened: u64,
+    /// The newest entry that it wrote.
+    pub last_seen: u64,
+    /// The entry that closed or fenced it.
+    pub over: Option<u64>,
+    /// It was declared dead.
+    pub fenced: bool,
+    /// Who it is; dropped when it is over.
+    pub info: Option<SessionInfo>,
+}
+
+/// A committed backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupState {
+    /// Its root object.
+    pub manifest: ObjectName,
+    /// The entry that committed it.
+    pub entry: u64,
+    /// The entry that forgot it.
+    pub forgotten: Option<u64>,
+    /// Cannot be forgotten until then.
+    pub held_until: Option<Timestamp>,
+    /// What `list` prints.
+    pub summary: BackupSummary,
+}
+
+/// What the log says, folded up to and including entry `head`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct LogState {
+    /// The newest entry; 0 for none.
+    pub head: u64,
+    /// Its hash; that of `config` for none.
+    pub head_hash: Option<EntryHash>,
+    /// Every session that ever was.
+    pub sessions: BTreeMap<SessionId, SessionState>,
+    /// Every backup that was ever committed and whose manifest is still there, by commit.
+    pub backups: BTreeMap<ObjectHash, BackupState>,
+    /// Live fragments in log order (the order in which locations count), with the entry that published each.
+    pub fragments: Vec<(u64, ObjectName)>,
+    /// Retired objects that are not yet known to be deleted, with the entry that retired them.
+    pub retired: BTreeMap<ObjectName, u64>,
+    /// Damaged packs.
+    pub quarantined: BTreeMap<ObjectName, String>,
+    /// Changed settings.
+    pub settings: BTreeMap<String, String>,
+    /// The newest synchronisation with each other repository.
+    pub replicas: BTreeMap<RepositoryId, (u64, EntryHash)>,
+    /// Mandatory record kinds that this release does not know: it may read but not write.
+    pub unknown_mandatory: Vec<u16>,
+    /// The newest entry whose state is kept in an object, with the object's hash.
+    pub checkpoint: Option<(u64, ObjectHash)>,
+}
+
+impl LogState {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        body.put_u64(self.head);
+        body.put(self.head_hash.as_ref().map_or(&[0; 32][..], |hash| hash.as_bytes()));
+        put_map(&mut body, self.sessions.iter(), |out, (id, session)| {
+            out.put(id.as_bytes());
+            out.put_u64(session.opened);
+            out.put_u64(session.last_seen);
+            out.put_u64(session.over.unwrap_or(0));
+            out.put_u8(u8::from(session.fenced) | u8::from(session.info.is_some()) << 1);
+            if let Some(info) = &session.info {
+                put_session(out, info);
+            }
+        });
+        put_map(&mut body, self.backups.values(), |out, backup| {
+            put_name(out, &backup.manifest);
+            out.put_u64(backup.entry);
+            out.put_u64(backup.forgotten.unwrap_or(0));
+            out.put_u8(u8::from(backup.held_until.is_some()));
+            out.put_i64(backup.held_until.unwrap_or_default().as_nanos());
+            let mut summary = Vec::new();
+            put_summary(&mut summary, &backup.summary);
+            out.put_blob(&summary);
+        });
+        put_map(&mut body, self.fragments.iter(), |out, (entry, name)| {
+            out.put_u64(*entry);
+            put_name(out, name);
+        });
+        put_map(&mut body, self.retired.iter(), |out, (name, entry)| {
+            put_name(out, name);
+            out.put_u64(*entry);
+        });
+        put_map(&mut body, self.quarantined.iter(), |out, (name, why)| {
+            put_name(out, name);
+            out.put_text(why);
+        });
+        put_map(&mut body, self.settings.iter(), |out, (key, value)| {
+            out.put_text(key);
+            out.put_text(value);
+        });
+        put_map(&mut body, self.replicas.iter(), |out, (id, (head, hash))| {
+            out.put(id.as_bytes());
+            out.put_u64(*head);
+            out.put(hash.as_bytes());
+        });
+        put_map(&mut body, self.unknown_mandatory.iter(), |out, code| out.put_u16(*code));
+
+        let mut out = Vec::with_capacity(HEADER_LEN + body.len());
+        put_magic(&mut out, MAGIC, VERSION, 0);
+        out.put_count(body.len());
+        out.put_u32(checksum(&body));
+        seal(&mut out, 0);
+        out.put(&body);
+        out
+    }
+
+    pub(crate) fn decode(stored: &[u8]) -> Result<Self> {
+        let mut fields = Fields::new(stored);
+        take_magic(&mut fields, "log state", MAGIC, VERSION)?;
+        let body_len = fields.u32("body length")? as usize;
+        let body_checksum = fields.u32("body checksum")?;
+        if fields.u32("header checksum")? != checksum(&stored[..HEADER_LEN - 4]) {
+            return Err(Error::corrupt("log state: header checksum does not match"));
+        }
+        let body = fields.bytes("body", body_len)?;
+        fields.end("log state")?;
+        if checksum(body) != body_checksum {
+            return Err(Error::corrupt("log state: body checksum does not match"));
+        }
+        Self::decode_body(&mut Fields::new(body))
+    }
+
+    fn decode_body(fields: &mut Fields<'_>) -> Result<Self> {
+        let head = fields.u64("head")?;
+        let head_hash: [u8; 32] = fields.array("head hash")?;
+        let mut state = Self {
+            head,
+            head_hash: (head_hash != [0; 32]).then(|| EntryHash::from_bytes(head_hash)),
+            ..Self::default()
+        };
+        for _ in 0..fields.count("session count", 33)? {
+            let (id, session) = decode_session(fields)?;
+            state.sessions.insert(id, session);
+        }
+        for _ in 0..fields.count("backup count", 70)? {
+            let backup = decode_backup(fields)?;
+            state.backups.insert(backup.manifest.hash, backup);
+        }
+        for _ in 0..fields.count("fragment count", 49)? {
+            state.fragments.push((fields.u64("fragment entry")?, take_name(fields)?));
+        }
+        for _ in 0..fields.count("retired count", 49)? {
+            state.retired.insert(take_name(fields)?, fields.u64("retiring entry")?);
+        }
+        for _ in 0..fields.count("quarantine count", 45)? {
+            state.quarantined.insert(take_name(fields)?, fields.text("why")?);
+        }
+        for _ in 0..fields.count("setting count", 8)? {
+            state.settings.insert(fields.text("key")?, fields.text("value")?);
+        }
+        for _ in 0..fields.count("replica count", 56)? {
+            let id = RepositoryId::from_bytes(fields.array("repository")?);
+            state.replicas.insert(id, (fields.u64("head")?, EntryHash::from_bytes(fields.array("head hash")?)));
+        }
+        for _ in 0..fields.count("unknown count", 2)? {
+            state.unknown_mandatory.push(fields.u16("unknown kind")?);
+        }
+        Ok(state)
+    }
+}
+
+fn put_map<T>(out: &mut Vec<u8>, items: impl ExactSizeIterator<Item = T>, mut put: impl FnMut(&mut Vec<u8>, T)) {
+    out.put_count(items.len());
+    items.for_each(|item| put(out, item));
+}
+
+fn decode_session(fields: &mut Fields<'_>) -> Result<(SessionId, SessionState)> {
+    let id = SessionId::from_bytes(fields.array("session")?);
+    let opened = fields.u64("opened")?;
+    let last_seen = fields.u64("last seen")?;
+    let over = fields.u64("over")?;
+    let flags = fields.u8("session flags")?;
+    let info = if flags & 2 != 0 { Some(take_session(fields)?) } else { None };
+    Ok((id, SessionState { opened, last_seen, over: (over != 0).then_some(over), fenced: flags & 1 != 0, info }))
+}
+
+fn decode_backup(fields: &mut Fields<'_>) -> Result<BackupState> {
+    let manifest = take_name(fields)?;
+    let entry = fields.u64("committing entry")?;
+    let forgotten = fields.u64("forgetting entry")?;
+    let held = fields.u8("held")? != 0;
+    let until = Timestamp::from_nanos(fields.i64("held until")?);
+    let summary = take_summary(&mut Fields::new(fields.blob("summary")?))?;
+    Ok(BackupState {
+        manifest,
+        entry,
+        forgotten: (forgotten != 0).then_some(forgotten),
+        held_until: held.then_some(until),
+        summary,
+    })
+}

@@ -19,6 +19,8 @@ pub const CHECKPOINT_VERSION: u32 = 13;
 
 /// Columns of a checkpoint file: 10 since release 4, 9 before, 5 in the oldest.
 const FILE_WIDTH: usize = 10;
+/// More entries than any checkpoint file has: real ones list tens.
+const ENTRIES_MAX: usize = 1 << 18;
 
 /// What a checkpoint covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -63,6 +65,9 @@ pub struct CheckpointRow {
 pub fn read_checkpoint_rows(source: &dyn ReadAt) -> Result<Vec<CheckpointRow>> {
     let mut rows = Vec::new();
     ObjectReader::open(source)?.for_each_block(FILE_WIDTH, &mut |block| {
+        if rows.len() + block.rows as usize > ENTRIES_MAX {
+            return Err(Error::corrupt(format!("checkpoint file: more than {ENTRIES_MAX} entries")));
+        }
         for row in 0..block.rows {
             rows.push(checkpoint_row(block, row).context(|| format!("checkpoint entry {row}"))?);
         }

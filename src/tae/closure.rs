@@ -3,7 +3,7 @@
 //! A BACKUP that answered OK may lack files, and then the restored server does not start or loses a table. This follows
 //! every entry of every checkpoint file in a tree to the last object.
 //!
-//! The rule, which agrees with the server's replay and with restore tests of thirty real trees:
+//! The rule follows the server's replay; on 33 captured trees it gives the verdict and the missing objects that are known:
 //! * Entries are taken from *all* checkpoint files, each (start, end, index object) once.
 //! * Let G be the greatest end of all global entries (`0-0` if there is none). An entry that ends before G is
 //!   *superseded*: the server never opens its index, and old files still list entries whose objects are long collected.

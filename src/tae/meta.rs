@@ -142,7 +142,8 @@ impl ObjectMeta {
         let mut slots = Vec::with_capacity(2 + sub_count);
         for number in 0..2 + sub_count {
             let slot = body.get(at..).unwrap_or_default();
-            let len = verified_slot_len(slot).map_err(|why| NotTae::damaged(format!("slot {number} at {at}: {why}")))?;
+            let len =
+                verified_slot_len(slot).map_err(|why| NotTae::damaged(format!("slot {number} at {at}: {why}")))?;
             check_pointer(body, number, at)?;
             slots.push(body_at + at..body_at + at + len);
             at += len;

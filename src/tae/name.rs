@@ -166,8 +166,7 @@ pub enum MetaKind {
 }
 
 impl MetaKind {
-    const ALL: [Self; 5] =
-        [Self::Checkpoint, Self::CompactedCheckpoint, Self::Gc, Self::Snapshot, Self::Account];
+    const ALL: [Self; 5] = [Self::Checkpoint, Self::CompactedCheckpoint, Self::Gc, Self::Snapshot, Self::Account];
 
     /// Folder, first part of the name, extension.
     fn parts(self) -> (&'static str, &'static str, &'static str) {
@@ -323,7 +322,8 @@ mod tests {
         assert_eq!(ts("1739866101719036581-7").unwrap().to_string(), "1739866101719036581-7");
         assert!(ts("2-0") < ts("2-1") && ts("2-9") < ts("10-0"));
         assert_eq!(ts("0-0"), Some(Ts::ZERO));
-        for bad in ["", "-", "1", "1-", "-1", "1-1-1", "01-0", "1-00", "9223372036854775808-0", "1-4294967296", "+1-0"] {
+        for bad in ["", "-", "1", "1-", "-1", "1-1-1", "01-0", "1-00", "9223372036854775808-0", "1-4294967296", "+1-0"]
+        {
             assert_eq!(ts(bad), None, "{bad}");
         }
         let mut bytes = [0; 12];

@@ -11,6 +11,9 @@ use super::vector::Vector;
 /// Largest column of one block that is decoded: far above what 8192 rows of metadata take.
 pub(super) const COLUMN_PLAIN_MAX: u32 = 1 << 30;
 
+/// Most rows of a block of metadata; servers write 8192. Bounds the work that a few hostile bytes can ask for.
+const BLOCK_ROWS_MAX: u32 = 1 << 16;
+
 /// An object whose rows are wanted.
 pub(super) struct ObjectReader<'a> {
     source: &'a dyn ReadAt,
@@ -30,11 +33,6 @@ impl<'a> ObjectReader<'a> {
         Ok(Self { source, meta: parsed.meta })
     }
 
-    /// Types of the columns of the first block, by position; empty if there is no block.
-    pub(super) fn column_types(&self) -> Vec<DataType> {
-        column_types(&self.meta)
-    }
-
     /// Decodes the first `width` columns of each block in turn and hands them to `visit`. Memory: one block at a time.
     pub(super) fn for_each_block(
         &self,
@@ -43,6 +41,10 @@ impl<'a> ObjectReader<'a> {
     ) -> Result<()> {
         let mut stored = Vec::new();
         for block in self.meta.data().blocks() {
+            let rows = block.header().rows();
+            if rows > BLOCK_ROWS_MAX {
+                return Err(Error::corrupt(format!("a block of metadata says it has {rows} rows")));
+            }
             let mut columns = Vec::new();
             columns.resize_with(width, || None);
             for column in block.columns().filter(|column| column.is_stored()) {
@@ -52,7 +54,7 @@ impl<'a> ObjectReader<'a> {
                     *place = Some((DataType(column.type_oid()), plain));
                 }
             }
-            visit(&BlockColumns { rows: block.header().rows(), columns })?;
+            visit(&BlockColumns { rows, columns })?;
         }
         Ok(())
     }

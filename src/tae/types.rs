@@ -14,7 +14,6 @@ impl DataType {
     pub(super) const CHAR: Self = Self(60);
     pub(super) const VARCHAR: Self = Self(61);
     pub(super) const TS: Self = Self(100);
-    pub(super) const ROWID: Self = Self(101);
 
     /// The length of a cell of values that lie elsewhere, or inline if short.
     pub(super) const VARLENA_LEN: usize = 24;
@@ -118,7 +117,7 @@ mod tests {
         }
         assert_eq!(DataType(61).to_string(), "varchar");
         assert_eq!(DataType(99).to_string(), "type 99");
-        assert_eq!(DataType::ROWID.cell_len(), Some(24));
-        assert!(!DataType::ROWID.is_varlena());
+        assert_eq!(DataType(101).cell_len(), Some(24));
+        assert!(!DataType(101).is_varlena());
     }
 }

@@ -52,8 +52,8 @@ impl<'a> Fields<'a> {
 impl<'a> Vector<'a> {
     /// Reads the content of a data extent. All lengths are proved; cells are resolved when asked for.
     pub fn parse(content: &'a [u8]) -> Result<Self> {
-        let (entry, rest) = EntryHeader::split(content)
-            .ok_or_else(|| Error::corrupt("vector: shorter than its type and version"))?;
+        let (entry, rest) =
+            EntryHeader::split(content).ok_or_else(|| Error::corrupt("vector: shorter than its type and version"))?;
         let EntryHeader { kind, version } = entry;
         if kind != EntryHeader::COLUMN || !matches!(version, 1 | 2) {
             return Err(Error::corrupt(format!("vector: type {kind} version {version} is not column data")));
@@ -175,7 +175,14 @@ pub(super) mod tests {
     use super::*;
 
     /// The content of a data extent, version 2.
-    pub(in crate::tae) fn encode(class: u8, oid: u8, rows: u32, cells: &[u8], area: &[u8], null_rows: &[u32]) -> Vec<u8> {
+    pub(in crate::tae) fn encode(
+        class: u8,
+        oid: u8,
+        rows: u32,
+        cells: &[u8],
+        area: &[u8],
+        null_rows: &[u32],
+    ) -> Vec<u8> {
         let mut bytes = vec![2, 0, 2, 0, class, oid, 0, 0, 0];
         let cell_len = u32::try_from(DataType(oid).cell_len().unwrap()).unwrap();
         bytes.extend_from_slice(&cell_len.to_le_bytes());

@@ -1,6 +1,7 @@
 //! A content-addressed, deduplicating backup store.
 
 pub mod clock;
+pub mod entropy;
 pub(crate) mod codec;
 pub mod error;
 pub(crate) mod format;
@@ -18,3 +19,6 @@ pub mod tae;
 #[doc(hidden)]
 pub mod testing;
 pub mod units;
+
+/// What this program calls itself in what it stores.
+pub(crate) const TOOL: &str = concat!("everpack ", env!("CARGO_PKG_VERSION"));

@@ -1,1 +1,3 @@
-//! codec
+//! Pure functions on bytes: name, cut, code.
+mod all;
+pub(crate) use all::*;

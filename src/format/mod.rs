@@ -16,3 +16,5 @@ pub(crate) mod log_state;
 pub(crate) mod manifest;
 pub(crate) mod pack;
 pub(crate) mod segment;
+
+pub(crate) use bytes::{Put, checksum};

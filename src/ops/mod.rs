@@ -1,1 +1,15 @@
-//! ops
+//! What can be done with a repository: verbs, options in, report out.
+//!
+//! - [`backup`]: from a source to a committed manifest.
+//! - [`restore`]: from a manifest to files.
+//!
+//! A verb takes `&Repository`, tells its progress to a [`crate::progress::Monitor`], never prints, and gives a report that serialises.
+
+pub mod backup;
+pub mod restore;
+mod target;
+
+/// Durations in reports: seconds.
+pub(crate) fn seconds<S: serde::Serializer>(duration: &std::time::Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((duration.as_secs_f64() * 1000.0).round() / 1000.0)
+}

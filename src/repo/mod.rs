@@ -1,1 +1,216 @@
-//! repo
+//! A repository: everything under one root, opened.
+//!
+//! - [`create`]: `init` and `open`.
+//! - [`session`]: registration in the log, the lock of a lineage, fencing.
+//! - [`writer`]: new chunks into packs, packs into fragments, fragments into the log.
+//! - [`chunks`]: chunks out of packs, verified, with every spare location tried.
+//! - [`entries`]: the entries of a backup, streamed.
+//! - [`commit`]: the proof that everything a backup names is live, and the entry that makes it exist.
+//!
+//! The nouns below (log, pack, index, manifest) do not know each other; they meet here. Verbs are in `ops`.
+
+mod chunks;
+mod commit;
+mod create;
+mod entries;
+mod session;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+pub use create::{InitOptions, OpenOptions};
+pub(crate) use chunks::{ChunkCache, decode_verified};
+pub(crate) use commit::Commit;
+pub(crate) use entries::{EntryStream, pieces_of};
+pub(crate) use session::{Session, SessionRequest};
+pub(crate) use writer::{CodedChunk, Finished, Writer};
+
+pub use crate::format::config::{Chunking, StoreFacts};
+pub use crate::format::log_record::BackupSummary;
+pub use crate::format::log_state::BackupState;
+pub use crate::format::manifest::{Manifest, Totals};
+pub use crate::format::segment::{Entry, EntryKind, FileFormat, Piece, Pieces, Transform};
+pub use crate::log::Process;
+
+use crate::clock::Clock;
+use crate::entropy::Entropy;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::format::config::Config;
+use crate::format::log_state::LogState;
+use crate::id::{ObjectHash, RepositoryId};
+use crate::index::{CatchUp, Index, catch_up};
+use crate::log::Chain;
+use crate::store::{Store, StoredObject};
+
+/// What a repository takes from its surroundings, so that tests can give it others.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Gives randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Who we are.
+    pub process: Process,
+    /// Where caches go; `None` keeps nothing on this host.
+    pub cache: Option<PathBuf>,
+}
+
+/// An open repository. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    config: Config,
+    chain: Chain,
+    environment: Environment,
+    state: RwLock<Arc<LogState>>,
+    index: tokio::sync::Mutex<Option<Arc<Index>>>,
+}
+
+/// A backup as `list` shows it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct BackupInfo {
+    /// Its id.
+    pub id: ObjectHash,
+    /// The log entry that committed it: later backups have greater ones, whatever the clocks say.
+    pub entry: u64,
+    /// The rest.
+    #[serde(flatten)]
+    pub summary: BackupSummary,
+}
+
+impl Repository {
+    /// The repository's id.
+    pub fn id(&self) -> RepositoryId {
+        self.inner.config.repository
+    }
+
+    /// How its files are cut.
+    pub fn chunking(&self) -> Chunking {
+        self.inner.config.chunking
+    }
+
+    /// What its store was found to be able to do at `init`.
+    pub fn store_facts(&self) -> StoreFacts {
+        self.inner.config.store
+    }
+
+    /// Where it is, without credentials.
+    pub fn location(&self) -> String {
+        self.inner.store.display().to_string()
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    pub(crate) fn chain(&self) -> &Chain {
+        &self.inner.chain
+    }
+
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.inner.environment
+    }
+
+    /// The state of the log as last read.
+    pub(crate) fn state(&self) -> Arc<LogState> {
+        Arc::clone(&self.inner.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_state(&self, state: LogState) {
+        *self.inner.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
+    }
+
+    /// Reads what others appended to the log since.
+    pub async fn refresh(&self) -> Result<()> {
+        let mut state = LogState::clone(&self.state());
+        self.chain().advance(&mut state).await?;
+        self.set_state(state);
+        Ok(())
+    }
+
+    /// The committed, unforgotten backups, oldest first.
+    pub fn backups(&self) -> Vec<BackupInfo> {
+        let state = self.state();
+        let listed = state.listed().into_iter();
+        listed.map(|backup| BackupInfo { id: backup.manifest.hash, entry: backup.entry, summary: backup.summary.clone() }).collect()
+    }
+
+    /// A backup by id, by a unique prefix of one, or `latest` (of all, or of a lineage as `latest:NAME`).
+    pub fn find_backup(&self, spec: &str) -> Result<BackupInfo> {
+        let backups = self.backups();
+        if backups.is_empty() {
+            return Err(Error::new(ErrorKind::NotFound, format!("{}: there is no backup in it yet", self.location())));
+        }
+        if let Some(rest) = spec.strip_prefix("latest") {
+            let lineage = rest.strip_prefix(':');
+            if rest.is_empty() || lineage.is_some() {
+                let wanted = |backup: &&BackupInfo| lineage.is_none_or(|name| backup.summary.lineage_name == name);
+                return backups.iter().rfind(wanted).cloned().ok_or_else(|| {
+                    Error::new(ErrorKind::NotFound, format!("backup {spec:?}: no backup of that lineage; `everpack list` shows them"))
+                });
+            }
+        }
+        let prefix = spec.to_ascii_lowercase();
+        if prefix.len() < 4 || !prefix.bytes().all(|c| c.is_ascii_hexdigit()) {
+            let message = format!("backup {spec:?}: give `latest`, an id, or at least four hexadecimal digits of one");
+            return Err(Error::invalid(message));
+        }
+        let mut found = backups.into_iter().filter(|backup| backup.id.to_string().starts_with(&prefix));
+        match (found.next(), found.next()) {
+            (Some(backup), None) => Ok(backup),
+            (Some(a), Some(b)) => {
+                let message = format!("backup {spec:?}: fits more than one ({} and {}); give more digits", a.id, b.id);
+                Err(Error::invalid(message))
+            }
+            (None, _) => {
+                let message = format!("backup {spec:?}: there is none of that id; `everpack list` shows what there is");
+                Err(Error::new(ErrorKind::NotFound, message))
+            }
+        }
+    }
+
+    /// Reads the root object of a backup, verified by its name.
+    pub async fn manifest(&self, id: &ObjectHash) -> Result<Manifest> {
+        let state = self.state();
+        let Some(backup) = state.backups.get(id) else {
+            return Err(Error::new(ErrorKind::NotFound, format!("backup {id}: the log does not know it")));
+        };
+        let stored = self.store().get(&StoredObject::Named(backup.manifest)).await?;
+        if crate::codec::object_hash(&stored) != *id {
+            return Err(Error::corrupt(format!("read {}: the bytes are not those of its name", backup.manifest)));
+        }
+        Manifest::decode(&stored).context(|| format!("read {}", backup.manifest))
+    }
+
+    /// The local index, caught up to the state last read.
+    pub(crate) async fn index(&self) -> Result<Arc<Index>> {
+        self.caught_up_index().await.map(|(index, _)| index)
+    }
+
+    /// The same, with what came up.
+    pub(crate) async fn caught_up_index(&self) -> Result<(Arc<Index>, CatchUp)> {
+        let mut slot = self.inner.index.lock().await;
+        let index = match &*slot {
+            Some(index) => Arc::clone(index),
+            None => {
+                let directory = self.environment().cache.as_ref().map(|cache| cache.join(self.id().to_string()));
+                let id = self.id();
+                let index = tokio::task::spawn_blocking(move || Index::open(directory.as_deref(), id));
+                let index = Arc::new(index.await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))??);
+                Arc::clone(slot.insert(index))
+            }
+        };
+        let report = catch_up(&index, self.store(), &self.state(), &[]).await?;
+        Ok((index, report))
+    }
+}

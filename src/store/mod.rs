@@ -1,1 +1,3 @@
-//! store
+//! Objects somewhere.
+mod all;
+pub use all::*;

@@ -1,0 +1,184 @@
+//! What entries do to the state. Pure: the rules of the log as one function of state and entry.
+//!
+//! Readers of any release fold alike: an entry of a session that is over or was never opened has no effect (it is damage, and reported),
+//! an unknown optional record is skipped, an unknown mandatory one turns writing off.
+
+use std::collections::BTreeSet;
+
+use crate::error::{Error, Result};
+use crate::format::log_entry::LogEntry;
+use crate::format::log_record::Record;
+use crate::format::log_state::{BackupState, LogState, SessionState};
+use crate::id::{EntryHash, ObjectHash, ObjectKind, ObjectName, SessionId};
+
+/// No session: an operator's command.
+pub(crate) const NO_SESSION: SessionId = SessionId::from_bytes([0; 8]);
+
+impl LogState {
+    /// The state before the first entry.
+    pub(crate) fn empty(config_hash: EntryHash) -> Self {
+        Self { head_hash: Some(config_hash), ..Self::default() }
+    }
+
+    /// Takes the next entry in. Fails if it is not the next one or does not follow from the last.
+    ///
+    /// Gives what is odd about it: things that no correct writer says, which therefore have no effect.
+    pub(crate) fn apply(&mut self, entry: &LogEntry, hash: EntryHash) -> Result<Vec<String>> {
+        if entry.number != self.head + 1 {
+            let message = format!("log entry {}: found where entry {} belongs", entry.number, self.head + 1);
+            return Err(Error::corrupt(message));
+        }
+        if Some(entry.previous) != self.head_hash {
+            let message = format!(
+                "log entry {}: does not follow from entry {}: the log was altered, or mixed with another repository's",
+                entry.number, self.head
+            );
+            return Err(Error::corrupt(message));
+        }
+        self.head = entry.number;
+        self.head_hash = Some(hash);
+        let mut odd = Vec::new();
+        if self.may_speak(entry) {
+            for record in &entry.records {
+                self.apply_record(entry, record, &mut odd);
+            }
+            if let Some(session) = self.sessions.get_mut(&entry.session) {
+                session.last_seen = entry.number;
+            }
+        } else {
+            odd.push(format!("log entry {}: by session {}, which is not open: it has no effect", entry.number, entry.session));
+        }
+        Ok(odd)
+    }
+
+    fn may_speak(&self, entry: &LogEntry) -> bool {
+        if entry.session == NO_SESSION {
+            return true;
+        }
+        match self.sessions.get(&entry.session) {
+            Some(session) => session.over.is_none(),
+            None => entry
+                .records
+                .iter()
+                .any(|record| matches!(record, Record::SessionOpened(info) if info.session == entry.session)),
+        }
+    }
+
+    fn apply_record(&mut self, entry: &LogEntry, record: &Record, odd: &mut Vec<String>) {
+        let number = entry.number;
+        match record {
+            Record::SessionOpened(info) => {
+                let state = SessionState {
+                    opened: number,
+                    last_seen: number,
+                    over: None,
+                    fenced: false,
+                    info: Some(info.clone()),
+                };
+                if info.session != entry.session || self.sessions.contains_key(&info.session) {
+                    odd.push(format!("log entry {number}: opens session {} in vain", info.session));
+                } else {
+                    self.sessions.insert(info.session, state);
+                }
+            }
+            Record::SessionRefreshed | Record::Note { .. } => {}
+            Record::FragmentsPublished { fragments } => self.publish(number, fragments),
+            Record::BackupCommitted { manifest, fragments, summary } => {
+                self.publish(number, fragments);
+                let state = BackupState {
+                    manifest: *manifest,
+                    entry: number,
+                    forgotten: None,
+                    held_until: None,
+                    summary: summary.clone(),
+                };
+                self.backups.entry(manifest.hash).or_insert(state);
+            }
+            Record::BackupsForgotten { backups, .. } => self.set_forgotten(backups, Some(number), odd, number),
+            Record::BackupsUnforgotten { backups } => self.set_forgotten(backups, None, odd, number),
+            Record::ObjectsRetired { objects, superseded, added } => self.retire(number, objects, superseded, added),
+            Record::ObjectsDeleted { entry } => self.retired.retain(|_, retired_by| retired_by != entry),
+            Record::PacksQuarantined { packs, why } => {
+                self.quarantined.extend(packs.iter().map(|name| (*name, why.clone())));
+            }
+            Record::SessionClosed { session } => self.end_session(*session, number, false, odd),
+            Record::SessionFenced { session, .. } => self.end_session(*session, number, true, odd),
+            Record::Held { backup, until } => match self.backups.get_mut(backup) {
+                Some(state) => state.held_until = Some(*until),
+                None => odd.push(format!("log entry {number}: holds backup {backup}, which is not there")),
+            },
+            Record::Released { backup } => match self.backups.get_mut(backup) {
+                Some(state) => state.held_until = None,
+                None => odd.push(format!("log entry {number}: releases backup {backup}, which is not there")),
+            },
+            Record::StateCheckpointed { number, hash } => self.checkpoint = Some((*number, *hash)),
+            Record::ConfigChanged { key, value } => {
+                self.settings.insert(key.clone(), value.clone());
+            }
+            Record::ReplicaSynced { from, head, head_hash } => {
+                self.replicas.insert(*from, (*head, *head_hash));
+            }
+            Record::Unknown { code, mandatory: true, .. } => self.unknown_mandatory.push(*code),
+            Record::Unknown { .. } => {}
+        }
+    }
+
+    fn publish(&mut self, number: u64, fragments: &[ObjectName]) {
+        for name in fragments {
+            if !self.fragments.iter().any(|(_, known)| known == name) {
+                self.fragments.push((number, *name));
+            }
+        }
+    }
+
+    fn set_forgotten(&mut self, backups: &[ObjectHash], forgotten: Option<u64>, odd: &mut Vec<String>, number: u64) {
+        for id in backups {
+            match self.backups.get_mut(id) {
+                Some(state) => state.forgotten = forgotten,
+                None => odd.push(format!("log entry {number}: speaks of backup {id}, which is not there")),
+            }
+        }
+    }
+
+    fn retire(&mut self, number: u64, objects: &[ObjectName], superseded: &[ObjectName], added: &[ObjectName]) {
+        let gone: BTreeSet<_> = superseded.iter().copied().collect();
+        let place = self.fragments.iter().position(|(_, name)| gone.contains(name)).unwrap_or(self.fragments.len());
+        self.fragments.splice(place..place, added.iter().map(|name| (number, *name)));
+        self.fragments.retain(|(_, name)| !gone.contains(name));
+        for name in objects.iter().chain(superseded) {
+            self.retired.insert(*name, number);
+            self.quarantined.remove(name);
+            if name.kind == ObjectKind::Manifest {
+                self.backups.remove(&name.hash);
+            }
+        }
+    }
+
+    fn end_session(&mut self, session: SessionId, number: u64, fenced: bool, odd: &mut Vec<String>) {
+        match self.sessions.get_mut(&session) {
+            Some(state) if state.over.is_none() => {
+                state.over = Some(number);
+                state.fenced = fenced;
+                state.info = None;
+            }
+            _ => odd.push(format!("log entry {number}: ends session {session}, which is not open")),
+        }
+    }
+
+    /// The backups that `list` shows, oldest commit first.
+    pub(crate) fn listed(&self) -> Vec<&BackupState> {
+        let mut listed: Vec<_> = self.backups.values().filter(|backup| backup.forgotten.is_none()).collect();
+        listed.sort_by_key(|backup| backup.entry);
+        listed
+    }
+
+    /// The sessions that are not over, with their names.
+    pub(crate) fn open_sessions(&self) -> impl Iterator<Item = (SessionId, &SessionState)> {
+        self.sessions.iter().filter(|(_, session)| session.over.is_none()).map(|(id, session)| (*id, session))
+    }
+
+    /// True if this session may still write.
+    pub(crate) fn is_open(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|session| session.over.is_none())
+    }
+}

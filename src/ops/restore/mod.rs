@@ -1,0 +1,319 @@
+//! Restore: files out of a backup, verified, in parallel, into a safe target.
+//!
+//! - [`select`]: which entries are wanted.
+//! - [`window`]: a bounded run of files: what must be read from which pack, in which order, and where it goes.
+//! - [`fetch`]: reads the ranges, decodes, verifies, writes.
+//! - [`publish`]: verifies whole files, frames them where asked, makes them durable and visible.
+//! - [`cat`]: one file to a stream.
+//!
+//! Everything is planned from the manifest and look-ups, window by window, so memory depends on neither the backup's nor a file's size. A file
+//! appears under its name only when every byte of it is verified and durable; a damaged one does not appear at all.
+//!
+//! If we crash here: complete files stay, others are temporary files that the next restore into the same target continues from (`--delta`).
+
+mod cat;
+mod fetch;
+mod publish;
+mod select;
+mod window;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use cat::cat;
+
+use super::target::Target;
+pub use super::target::TargetMode;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::log_record::Purpose;
+use crate::id::ObjectHash;
+use crate::progress::{Event, Monitor, Phase};
+use crate::repo::{BackupInfo, Entry, EntryKind, EntryStream, Repository, Session, SessionRequest, Transform, pieces_of};
+use crate::source::display_path;
+use crate::units::MIB;
+
+/// How files are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Framing {
+    /// As they were at the source.
+    #[default]
+    AsStored,
+    /// Without MatrixOne's DISK framing.
+    Raw,
+    /// Every file with MatrixOne's DISK framing.
+    DiskCrc,
+}
+
+impl Framing {
+    /// How this file is to be written.
+    pub(crate) fn of(self, entry: &Entry) -> Transform {
+        match self {
+            Self::AsStored => entry.transform,
+            Self::Raw => Transform::None,
+            Self::DiskCrc => Transform::DiskCrc,
+        }
+    }
+}
+
+/// How a restore is done.
+#[derive(Clone, Debug)]
+pub struct RestoreOptions {
+    /// Only these files, and what is below these directories; empty for everything.
+    pub paths: Vec<Vec<u8>>,
+    /// Only what matches one of these patterns; empty for everything.
+    pub globs: Vec<String>,
+    /// How files are written.
+    pub framing: Framing,
+    /// What the target may hold.
+    pub mode: TargetMode,
+    /// With `Delta`: remove what the backup does not have.
+    pub delete_extra: bool,
+    /// Do not read files back to verify them as a whole; every chunk is verified all the same.
+    pub fast: bool,
+    /// Bytes of memory to stay below.
+    pub memory: u64,
+}
+
+impl Default for RestoreOptions {
+    fn default() -> Self {
+        Self {
+            paths: Vec::new(),
+            globs: Vec::new(),
+            framing: Framing::AsStored,
+            mode: TargetMode::New,
+            delete_extra: false,
+            fast: false,
+            memory: 256 * MIB,
+        }
+    }
+}
+
+/// A file that could not be restored.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct DamagedFile {
+    /// Which.
+    pub path: String,
+    /// Why.
+    pub message: String,
+}
+
+/// What a restore did.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct RestoreReport {
+    /// Of which backup.
+    pub id: ObjectHash,
+    /// Files that are there now, verified.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Links.
+    pub symlinks: u64,
+    /// Bytes written.
+    pub bytes_written: u64,
+    /// Bytes that were there already (`Delta`).
+    pub bytes_kept: u64,
+    /// Bytes read from the repository.
+    pub bytes_read: u64,
+    /// Files that could not be restored, at most a thousand of them; none of them is in the target.
+    pub damaged: Vec<DamagedFile>,
+    /// How many there were.
+    pub damaged_count: u64,
+    /// What else is worth knowing.
+    pub remarks: Vec<String>,
+    /// How long it took, seconds.
+    #[serde(serialize_with = "crate::ops::seconds")]
+    pub duration: Duration,
+}
+
+/// Damaged files kept by name.
+const DAMAGED_NAMES: usize = 1000;
+
+impl RestoreReport {
+    fn new(id: ObjectHash) -> Self {
+        Self {
+            id,
+            files: 0,
+            directories: 0,
+            symlinks: 0,
+            bytes_written: 0,
+            bytes_kept: 0,
+            bytes_read: 0,
+            damaged: Vec::new(),
+            damaged_count: 0,
+            remarks: Vec::new(),
+            duration: Duration::ZERO,
+        }
+    }
+
+    fn add_damaged(&mut self, path: &[u8], message: String) {
+        self.damaged_count += 1;
+        if self.damaged.len() < DAMAGED_NAMES {
+            self.damaged.push(DamagedFile { path: display_path(path), message });
+        }
+    }
+}
+
+/// Restores a backup, or a part of it, into a directory.
+///
+/// Damaged or missing chunks do not stop it: the rest is restored, and the report names the files. Fails if the target is not fit, the disk is
+/// full, or nothing in the backup was asked for.
+pub async fn restore(
+    repository: &Repository,
+    backup: &BackupInfo,
+    target: &Path,
+    options: &RestoreOptions,
+    monitor: Arc<dyn Monitor>,
+) -> Result<RestoreReport> {
+    let begun = Instant::now();
+    let selection = select::Selection::new(&options.paths, &options.globs)?;
+    let mut report = RestoreReport::new(backup.id);
+    let session = open_session(repository, &mut report).await;
+    let outcome = run(repository, backup, target, &selection, options, &monitor, &mut report).await;
+    if let Some(session) = session {
+        // A session that cannot be closed is fenced by the next writer of this host.
+        let _closed = session.close().await;
+    }
+    outcome?;
+    report.duration = begun.elapsed();
+    Ok(report)
+}
+
+/// Registers, so that no prune deletes what we are about to read. A repository that cannot be written is read all the same.
+async fn open_session(repository: &Repository, report: &mut RestoreReport) -> Option<Session> {
+    let request = SessionRequest {
+        purpose: Purpose::Restore,
+        lineage: None,
+        fence_after: Duration::from_secs(3600),
+        takeover: false,
+    };
+    match Session::open(repository, request).await {
+        Ok(session) => Some(session),
+        Err(error) => {
+            report.remarks.push(format!("reading without a session, since the repository cannot be written: {error}"));
+            None
+        }
+    }
+}
+
+async fn run(
+    repository: &Repository,
+    backup: &BackupInfo,
+    target: &Path,
+    selection: &select::Selection,
+    options: &RestoreOptions,
+    monitor: &Arc<dyn Monitor>,
+    report: &mut RestoreReport,
+) -> Result<()> {
+    monitor.event(Event::Begin { phase: Phase::Planning, bytes: 0, items: 0 });
+    let (index, caught_up) = repository.caught_up_index().await?;
+    for (name, error) in &caught_up.rebuilt {
+        report.remarks.push(format!("{name} could not be read ({error}); its chunks were found through pack tables"));
+    }
+    let manifest = repository.manifest(&backup.id).await?;
+    let target = Arc::new(Target::create(target, options.mode)?);
+    let (bytes, items) = if selection.is_everything() { (manifest.totals.bytes, manifest.totals.files) } else { (0, 0) };
+    monitor.event(Event::Begin { phase: Phase::Restoring, bytes, items });
+
+    let mut entries = EntryStream::of_segments(repository, &index, selection.segments(&manifest));
+    let mut planner = window::Planner::new(Arc::clone(&target), options.clone());
+    let fetcher = fetch::Fetcher::new(repository, &index, options.memory, Arc::clone(monitor))?;
+    let mut selected: u64 = 0;
+    while let Some(segment) = entries.next().await {
+        let segment = match segment {
+            Ok(segment) => segment,
+            Err(error) if error.kind() == ErrorKind::Corrupt || error.kind() == ErrorKind::NotFound => {
+                report.add_damaged(b"(a part of the list of files)", error.to_string());
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        for entry in segment {
+            if monitor.cancelled() {
+                return Err(Error::new(ErrorKind::Unavailable, "stopped on request; complete files stay, --delta goes on from here"));
+            }
+            if !selection.wants(&entry) {
+                continue;
+            }
+            selected += 1;
+            match entry.kind {
+                EntryKind::Directory => {
+                    target.make_directory_with(&entry.path, &attributes(&entry))?;
+                    report.directories += 1;
+                }
+                EntryKind::Symlink => {
+                    target.make_symlink(&entry.path, &entry.link_target, &attributes(&entry))?;
+                    report.symlinks += 1;
+                }
+                EntryKind::File => plan_file(repository, &index, &mut planner, &fetcher, &target, entry, report).await?,
+            }
+        }
+    }
+    if let Some(window) = planner.take_window() {
+        fetcher.run(window, &target, options, report).await?;
+    }
+    let kept = planner.kept();
+    if selected == 0 && !selection.is_everything() {
+        return Err(Error::new(ErrorKind::NotFound, "nothing in the backup is of that path or pattern; `everpack ls -R` shows what is"));
+    }
+    drop(planner);
+    report.bytes_kept += kept;
+    if options.delete_extra && options.mode != TargetMode::New && selection.is_everything() {
+        publish::remove_extra(repository, &index, &manifest, &target, report).await?;
+    }
+    publish::finish(target, report).await?;
+    monitor.event(Event::End { phase: Phase::Restoring });
+    Ok(())
+}
+
+/// Adds a file to the window, run of pieces by run of pieces; works the window off whenever it is full.
+async fn plan_file(
+    repository: &Repository,
+    index: &Arc<crate::index::Index>,
+    planner: &mut window::Planner,
+    fetcher: &fetch::Fetcher,
+    target: &Arc<Target>,
+    entry: Entry,
+    report: &mut RestoreReport,
+) -> Result<()> {
+    let options = planner.options().clone();
+    let pieces = entry.pieces.clone();
+    let path = entry.path.clone();
+    let Some(file) = planner.begin_file(entry, report)? else { return Ok(()) };
+    let mut runs = pieces_of(repository, index, &pieces);
+    while let Some(run) = futures::StreamExt::next(&mut runs).await {
+        let run = match run {
+            Ok(run) => run,
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                file.fail(error.to_string());
+                break;
+            }
+            Err(error) => return Err(error.context(format!("restore {}", display_path(&path)))),
+        };
+        planner.add_pieces(&file, &run)?;
+        if planner.is_full() {
+            // The file itself may go on in the next window: it is published with the window that holds its last piece.
+            if let Some(window) = planner.take_window() {
+                fetcher.run(window, target, &options, report).await?;
+            }
+        }
+    }
+    planner.end_file(file);
+    if planner.is_full()
+        && let Some(window) = planner.take_window()
+    {
+        fetcher.run(window, target, &options, report).await?;
+    }
+    Ok(())
+}
+
+/// What is set on a restored file.
+fn attributes(entry: &Entry) -> super::target::Attributes {
+    super::target::Attributes { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime }
+}
+
+/// Runs something slow and synchronous away from the runtime's threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))?
+}

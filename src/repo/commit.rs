@@ -1,0 +1,167 @@
+//! The entry that makes a backup exist, and the proof that everything it names is live.
+//!
+//! Between a backup's first lookup and its commit, others may have retired packs that it relied on (rule *revalidate-commit*) or forgotten the
+//! parent whose entries it took over (rule *revalidate-parent*). Then every chunk that the backup names is looked up in the newest state, and
+//! what is found only in a retired pack, which is still there while our session is open, is copied into a pack of our own.
+//!
+//! If we crash here: before the entry is created there is no backup; from then on there is one, whole.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::entries::{EntryStream, pieces_of};
+use super::session::Session;
+use super::writer::Finished;
+use super::{BackupSummary, Manifest, Pieces, Repository};
+use crate::codec::{Encoder, object_hash};
+use crate::error::{Error, Result};
+use crate::format::fragment::{Fragment, FragmentEntry, FragmentPack};
+use crate::format::log_record::Record;
+use crate::format::log_state::LogState;
+use crate::id::{ChunkId, ObjectHash, ObjectKind, ObjectName};
+use crate::index::{Index, catch_up};
+use crate::pack::PackBuilder;
+use crate::store::StoredObject;
+
+/// A backup that is complete but for its entry in the log.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    pub(crate) manifest: Manifest,
+    pub(crate) summary: BackupSummary,
+    /// What the writer left unpublished.
+    pub(crate) finished: Finished,
+    /// Packs (numbers in the index) that lookups answered from.
+    pub(crate) relied: HashSet<u32>,
+    /// The backup whose entries were taken over unread.
+    pub(crate) parent: Option<ObjectHash>,
+}
+
+impl Repository {
+    /// Commits and closes the session; gives the backup's id. The index holds the backup's chunks afterwards.
+    pub(crate) async fn commit(&self, session: &Session, index: &Arc<Index>, mut commit: Commit) -> Result<ObjectHash> {
+        let mut fragments: Vec<(ObjectName, Fragment)> = Vec::new();
+        if !commit.finished.fragment.packs.is_empty() {
+            let mut fragment = std::mem::take(&mut commit.finished.fragment);
+            let name = self.store_fragment(session, &mut fragment).await?;
+            fragments.push((name, fragment));
+        }
+        let stored = Bytes::from(commit.manifest.encode());
+        let manifest = ObjectName { kind: ObjectKind::Manifest, hash: object_hash(&stored), session: session.id() };
+        self.store().put_new(&StoredObject::Named(manifest), stored).await?;
+
+        // Our own chunks are looked up like any others from here on.
+        index.insert(&fragments)?;
+        session
+            .say(async |state: &LogState| {
+                let ours: Vec<ObjectName> = fragments.iter().map(|(name, _)| *name).collect();
+                if let Some(fragment) = self.relive(session, index, &commit, state, &ours).await? {
+                    index.insert(std::slice::from_ref(&fragment))?;
+                    fragments.push(fragment);
+                }
+                let names = fragments.iter().map(|(name, _)| *name).collect();
+                let mut records =
+                    vec![Record::BackupCommitted { manifest, fragments: names, summary: commit.summary.clone() }];
+                records.extend(session.closing_records(state).await?);
+                Ok(records)
+            })
+            .await?;
+        catch_up(index, self.store(), &self.state(), &[]).await?;
+        Ok(manifest.hash)
+    }
+
+    /// Proves that all that the backup names is live in `state`; what is only in retired packs is copied out of them.
+    async fn relive(
+        &self,
+        session: &Session,
+        index: &Arc<Index>,
+        commit: &Commit,
+        state: &LogState,
+        ours: &[ObjectName],
+    ) -> Result<Option<(ObjectName, Fragment)>> {
+        let is_dead = |name: &ObjectName| state.retired.contains_key(name) || state.quarantined.contains_key(name);
+        let pack_lost = commit.relied.iter().any(|number| index.pack(*number).is_none_or(|pack| is_dead(&pack.name)));
+        let parent_lost = commit.parent.is_some_and(|parent| {
+            state.backups.get(&parent).is_none_or(|backup| backup.forgotten.is_some())
+        });
+        if !pack_lost && !parent_lost {
+            return Ok(None);
+        }
+        catch_up(index, self.store(), state, ours).await?;
+        let lost = self.chunks_without_live_pack(index, &commit.manifest).await?;
+        if lost.is_empty() {
+            return Ok(None);
+        }
+        self.copy_out(session, index, &lost, state).await.map(Some)
+    }
+
+    /// Every chunk that a manifest names and no live pack holds.
+    async fn chunks_without_live_pack(&self, index: &Arc<Index>, manifest: &Manifest) -> Result<Vec<ChunkId>> {
+        let mut lost = HashSet::new();
+        let mut look = |ids: Vec<ChunkId>| -> Result<()> {
+            let found = index.lookup(&ids)?;
+            lost.extend(ids.iter().zip(found).filter(|(_, location)| location.is_none()).map(|(id, _)| *id));
+            Ok(())
+        };
+        look(manifest.segments.iter().map(|segment| segment.chunk).collect())?;
+        let mut entries = EntryStream::new(self, index, manifest);
+        while let Some(segment) = entries.next().await {
+            for entry in segment? {
+                if let Pieces::Lists(lists) = &entry.pieces {
+                    look(lists.iter().map(|list| list.chunk).collect())?;
+                }
+                let mut runs = pieces_of(self, index, &entry.pieces);
+                while let Some(run) = futures::StreamExt::next(&mut runs).await {
+                    look(run?.iter().map(|piece| piece.chunk).collect())?;
+                }
+            }
+        }
+        Ok(lost.into_iter().collect())
+    }
+
+    /// Copies chunks out of retired packs into packs of our own. Rule *wait-for-sessions* keeps those objects while our session is open.
+    async fn copy_out(&self, session: &Session, index: &Index, lost: &[ChunkId], state: &LogState) -> Result<(ObjectName, Fragment)> {
+        let config = self.config();
+        let mut fragment = Fragment::default();
+        let new_builder = |kind| PackBuilder::new(kind, config.family, config.pack_target as usize);
+        let mut builders = [new_builder(ObjectKind::DataPack), new_builder(ObjectKind::MetaPack)];
+        let mut encoder = Encoder::new(config.level)?;
+        for id in lost {
+            let location = index.last_resort(id, |name| state.retired.contains_key(name))?;
+            let Some((location, pack)) = location.and_then(|location| Some((location, index.pack(location.pack)?))) else {
+                let message = format!("chunk {id}: its pack was retired and is gone; nothing was committed, run the backup again");
+                return Err(Error::new(crate::error::ErrorKind::Busy, message));
+            };
+            let plain = self.read_at(id, &pack, &location).await?;
+            let encoded = encoder.encode(&plain, None)?;
+            let builder = &mut builders[usize::from(pack.name.kind == ObjectKind::MetaPack)];
+            if builder.is_full_for(encoded.payload.len()) {
+                self.store_pack(session, builder, &mut fragment).await?;
+            }
+            builder.push(*id, location.plain_len, encoded.coding, &encoded.payload);
+        }
+        for builder in &mut builders {
+            self.store_pack(session, builder, &mut fragment).await?;
+        }
+        let name = self.store_fragment(session, &mut fragment).await?;
+        Ok((name, fragment))
+    }
+
+    async fn store_pack(&self, session: &Session, builder: &mut PackBuilder, fragment: &mut Fragment) -> Result<()> {
+        let Some(unnamed) = builder.seal() else { return Ok(()) };
+        let sealed = unnamed.name(session.id());
+        self.store().put_new(&StoredObject::Named(sealed.name), sealed.stored.clone()).await?;
+        let pack = u16::try_from(fragment.packs.len()).map_err(|_| Error::invalid("more than 65535 packs in one fragment"))?;
+        fragment.packs.push(FragmentPack { name: sealed.name, size: sealed.stored.len() as u64 });
+        fragment.entries.extend(sealed.table.iter().map(|entry| FragmentEntry {
+            id: entry.record.id,
+            pack,
+            offset: entry.offset,
+            stored_len: entry.record.stored_len,
+            plain_len: entry.record.plain_len,
+            coding: entry.record.coding,
+        }));
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! Making a repository, and opening one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Environment, Inner, Repository};
+use crate::codec::entry_hash;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::format::config::{Chunking, Config, StoreFacts};
+use crate::format::log_record::Record;
+use crate::format::log_state::LogState;
+use crate::id::{FamilyId, RepositoryId};
+use crate::log::{Append, Chain, NO_SESSION};
+use crate::store::{Put, Store, StoredObject, probe};
+
+/// How a repository is made.
+#[derive(Clone, Debug)]
+pub struct InitOptions {
+    /// How files are cut; cannot be changed later.
+    pub chunking: Chunking,
+    /// Bytes at which a pack is sealed.
+    pub pack_target: u32,
+    /// zstd level of what is not split.
+    pub level: i32,
+    /// Accept a store that cannot refuse a second create: one writer at a time, by the user's word.
+    pub single_writer: bool,
+}
+
+impl Default for InitOptions {
+    fn default() -> Self {
+        Self { chunking: Chunking::default(), pack_target: 32 << 20, level: 1, single_writer: false }
+    }
+}
+
+/// How a repository is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenOptions {
+    /// Fold the log from its first entry, whatever state objects say.
+    pub distrust_state: bool,
+}
+
+impl Repository {
+    /// Makes a repository in an empty place. Probes the store first and refuses one that cannot be shared, unless told otherwise.
+    ///
+    /// If we crash here: either there is no `config`, and `create` can be repeated, or there is one and the repository is complete:
+    /// the first log entry is written by whoever opens it next.
+    pub async fn create(store: Store, options: &InitOptions, environment: Environment) -> Result<Self> {
+        if store.head(&StoredObject::Config).await?.is_some() {
+            let message = format!("{}: there is a repository already; it was left as it is", store.display());
+            return Err(Error::invalid(message));
+        }
+        let abilities = probe(&store, &*environment.entropy).await.context(|| format!("probe {}", store.display()))?;
+        if !abilities.is_safe_for_sharing() && !options.single_writer {
+            let message = format!(
+                "{}: {}. Two writers would overwrite each other unnoticed. Use another store, or --single-writer if nobody else ever writes",
+                store.display(),
+                abilities.findings().join("; ")
+            );
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        let config = Config {
+            repository: RepositoryId::from_bytes(environment.entropy.array()?),
+            family: FamilyId::from_bytes(environment.entropy.array()?),
+            created: environment.clock.now(),
+            mandatory_features: Vec::new(),
+            optional_features: Vec::new(),
+            chunking: options.chunking,
+            pack_target: options.pack_target,
+            level: options.level,
+            store: StoreFacts {
+                create_only: abilities.create_only,
+                create_race_safe: abilities.create_race_safe,
+                range_reads: abilities.range_reads,
+                list_offset: abilities.list_offset,
+                single_writer: options.single_writer,
+            },
+            tool: crate::TOOL.to_owned(),
+        };
+        let stored = Bytes::from(config.encode());
+        // What is written must be readable before it counts: parameters out of range are refused here.
+        Config::decode(&stored).map_err(|error| Error::invalid(error.message().to_owned()))?;
+        match store.create(&StoredObject::Config, stored).await? {
+            Put::Created => Self::open(store, OpenOptions::default(), environment).await,
+            Put::AlreadyThere(_) => {
+                let message = format!("{}: somebody else made a repository there just now; it was left as it is", store.display());
+                Err(Error::new(ErrorKind::Busy, message))
+            }
+        }
+    }
+
+    /// Opens a repository: reads its config and folds its log.
+    pub async fn open(store: Store, options: OpenOptions, environment: Environment) -> Result<Self> {
+        let stored = match store.get(&StoredObject::Config).await {
+            Ok(stored) => stored,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(no_repository(&store).await),
+            Err(error) => return Err(error.context(format!("open the repository {}", store.display()))),
+        };
+        let config = Config::decode(&stored).context(|| format!("open the repository {}", store.display()))?;
+        let chain = Chain::new(store.clone(), entry_hash(&stored));
+        let state = if options.distrust_state { chain.load_whole().await?.0 } else { chain.load().await? };
+        let inner = Inner {
+            store,
+            config,
+            chain,
+            environment,
+            state: std::sync::RwLock::new(Arc::new(state)),
+            index: tokio::sync::Mutex::new(None),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Appends records without a session, as an operator's command does: `decide` sees the state that the entry will follow.
+    pub(crate) async fn say(&self, decide: impl Fn(&LogState) -> Result<Vec<Record>>) -> Result<()> {
+        let environment = self.environment();
+        let mut state = LogState::clone(&self.state());
+        self.chain().advance(&mut state).await?;
+        loop {
+            let records = decide(&state)?;
+            let appended = self.chain().append(&mut state, NO_SESSION, records, &*environment.clock, &*environment.entropy);
+            let appended = appended.await?;
+            self.set_state(state.clone());
+            if matches!(appended, Append::Done) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// There is no config: nothing at all, half an `init`, or a repository that lost it?
+async fn no_repository(store: &Store) -> Error {
+    let log = store.exists_under(&StoredObject::log_prefix()).await;
+    match log {
+        Ok(true) => Error::corrupt(format!(
+            "open the repository {}: `config` is missing, but there is a log: bring `config` back from a replica or a copy",
+            store.display()
+        )),
+        Ok(false) => Error::new(
+            ErrorKind::NotFound,
+            format!("open the repository {}: there is none; `everpack init -r {}` makes one", store.display(), store.display()),
+        ),
+        Err(error) => error.context(format!("open the repository {}", store.display())),
+    }
+}

@@ -1,0 +1,177 @@
+//! Sessions: a writer's registration in the log.
+//!
+//! Rule *open-before-read*: a session is registered before it looks at what exists, so the state that it works from is the one its own entry
+//! follows. The open session of a lineage is the lineage's lock. Fencing a dead one is a matter of patience, never of safety: a session that
+//! was fenced while it lived learns so at its next append, and its unpublished packs are lost.
+
+use std::time::Duration;
+
+use super::Repository;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::log_record::{Purpose, Record, SessionInfo};
+use crate::format::log_state::{LogState, SessionState};
+use crate::id::{LineageId, SessionId};
+use crate::log::{Append, CHECKPOINT_EVERY};
+use crate::store::StoredObject;
+
+/// A long session says that it is alive this often.
+pub(crate) const REFRESH_EVERY: Duration = Duration::from_secs(600);
+
+/// What a session is opened for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SessionRequest {
+    pub(crate) purpose: Purpose,
+    /// Whose lock it takes; `None` for none.
+    pub(crate) lineage: Option<LineageId>,
+    /// A silent session of another host counts as dead after this long.
+    pub(crate) fence_after: Duration,
+    /// Fence whoever holds the lineage, alive or not.
+    pub(crate) takeover: bool,
+}
+
+/// An open session. Whoever drops it without `close` leaves it to be fenced.
+#[derive(Debug)]
+pub(crate) struct Session {
+    repository: Repository,
+    id: SessionId,
+}
+
+impl Session {
+    /// Registers, and thereby brings the repository's state up to the entry that did.
+    pub(crate) async fn open(repository: &Repository, request: SessionRequest) -> Result<Self> {
+        let environment = repository.environment();
+        let mut state = LogState::clone(&repository.state());
+        repository.chain().advance(&mut state).await?;
+        if !repository.config().store.single_writer {
+            repository.chain().confirm_create_only(&state).await?;
+        }
+        loop {
+            let id = SessionId::from_bytes(environment.entropy.array()?);
+            let mut records = repository.fence_the_dead(&state, &request).await?;
+            records.insert(0, Record::SessionOpened(repository.describe_session(id, &request)));
+            let appended = repository.chain().append(&mut state, id, records, &*environment.clock, &*environment.entropy);
+            let appended = appended.await?;
+            repository.set_state(state.clone());
+            if matches!(appended, Append::Done) {
+                return Ok(Self { repository: repository.clone(), id });
+            }
+        }
+    }
+
+    pub(crate) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Appends in the name of the session. `decide` sees the state that the entry will follow and says what may be said; it is asked again
+    /// whenever another writer was first.
+    pub(crate) async fn say<F>(&self, mut decide: F) -> Result<()>
+    where
+        F: AsyncFnMut(&LogState) -> Result<Vec<Record>>,
+    {
+        let environment = self.repository.environment();
+        let mut state = LogState::clone(&self.repository.state());
+        self.repository.chain().advance(&mut state).await?;
+        loop {
+            // Rule fence-check.
+            if !state.is_open(self.id) {
+                return Err(self.fenced(&state));
+            }
+            self.repository.set_state(state.clone());
+            let records = decide(&state).await?;
+            let chain = self.repository.chain();
+            let appended = chain.append(&mut state, self.id, records, &*environment.clock, &*environment.entropy).await?;
+            self.repository.set_state(state.clone());
+            if matches!(appended, Append::Done) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn fenced(&self, state: &LogState) -> Error {
+        let by = state.sessions.get(&self.id).and_then(|session| session.over);
+        let entry = by.map_or_else(String::new, |entry| format!(" by log entry {entry}"));
+        let message = format!(
+            "session {}: was declared dead{entry} while it ran (a takeover, or silence for too long); nothing was committed, run it again",
+            self.id
+        );
+        Error::new(ErrorKind::Busy, message)
+    }
+
+    /// The records that end the session, with a state object where one is due.
+    pub(crate) async fn closing_records(&self, state: &LogState) -> Result<Vec<Record>> {
+        let mut records = vec![Record::SessionClosed { session: self.id }];
+        let last = state.checkpoint.map_or(0, |(number, _)| number);
+        if state.head >= last + CHECKPOINT_EVERY {
+            records.push(self.repository.chain().store_state(state).await?);
+        }
+        Ok(records)
+    }
+
+    /// Ends the session without a result.
+    pub(crate) async fn close(self) -> Result<()> {
+        let session = &self;
+        self.say(async |state: &LogState| session.closing_records(state).await).await
+    }
+}
+
+impl Repository {
+    fn describe_session(&self, session: SessionId, request: &SessionRequest) -> SessionInfo {
+        let process = &self.environment().process;
+        SessionInfo {
+            session,
+            purpose: request.purpose,
+            lineage: request.lineage.unwrap_or(LineageId::from_bytes([0; 16])),
+            host: process.host.clone(),
+            boot_id: process.boot_id.clone(),
+            pid_namespace: process.pid_namespace,
+            pid: process.pid,
+            pid_started: process.started,
+        }
+    }
+
+    /// Fences sessions that are gone; fails with `Busy` if the lineage is held by one that is not.
+    async fn fence_the_dead(&self, state: &LogState, request: &SessionRequest) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        for (id, session) in state.open_sessions() {
+            let Some(info) = &session.info else { continue };
+            let holds_ours = request.lineage.is_some_and(|lineage| lineage == info.lineage);
+            if self.environment().process.knows_to_be_gone(info) {
+                let why = format!("process {} of host {} is gone", info.pid, info.host);
+                records.push(Record::SessionFenced { session: id, why });
+            } else if holds_ours && request.takeover {
+                let why = format!("taken over by process {} of host {}", std::process::id(), self.environment().process.host);
+                records.push(Record::SessionFenced { session: id, why });
+            } else if holds_ours {
+                let silent = self.silent_for(session).await?;
+                if silent < request.fence_after {
+                    return Err(busy(info, silent, request.fence_after));
+                }
+                let why = format!("silent for {}", crate::units::duration(silent));
+                records.push(Record::SessionFenced { session: id, why });
+            }
+        }
+        Ok(records)
+    }
+
+    /// How long ago the session's newest entry was written, by the store's own clock.
+    async fn silent_for(&self, session: &SessionState) -> Result<Duration> {
+        let Some(entry) = self.store().head(&StoredObject::Log(session.last_seen)).await? else {
+            return Ok(Duration::ZERO);
+        };
+        let now = self.store().now(&*self.environment().entropy).await?;
+        Ok(now.since(entry.last_modified))
+    }
+}
+
+fn busy(info: &SessionInfo, silent: Duration, fence_after: Duration) -> Error {
+    let message = format!(
+        "another backup of the same lineage is running (session {}, process {} on {}, last heard of {} ago); wait for it, or --takeover if it \
+         is dead (it counts as dead after {})",
+        info.session,
+        info.pid,
+        info.host,
+        crate::units::duration(silent),
+        crate::units::duration(fence_after)
+    );
+    Error::new(ErrorKind::Busy, message)
+}

@@ -193,10 +193,14 @@ impl LogState {
             insert_next(&mut state.replicas, id, head, "replicas")?;
         }
         for _ in 0..fields.count("mandatory kind count", 2)? {
-            state.unknown_mandatory.insert(fields.u16("mandatory kind")?);
+            let kind = fields.u16("mandatory kind")?;
+            check_next(state.unknown_mandatory.last(), &kind, "mandatory kinds")?;
+            state.unknown_mandatory.insert(kind);
         }
         for _ in 0..fields.count("purged count", 32)? {
-            state.purged.insert(ObjectHash::from_bytes(fields.array("purged backup")?));
+            let id = ObjectHash::from_bytes(fields.array("purged backup")?);
+            check_next(state.purged.last(), &id, "purged backups")?;
+            state.purged.insert(id);
         }
         Ok(state)
     }
@@ -207,12 +211,17 @@ fn put_map<T>(out: &mut Vec<u8>, items: impl ExactSizeIterator<Item = T>, mut pu
     items.for_each(|item| put(out, item));
 }
 
-/// Keys are stored in ascending order, so that a state has one form and a repeated key is not silently the last one's.
 fn insert_next<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: V, what: &str) -> Result<()> {
-    if map.last_key_value().is_some_and(|(last, _)| *last >= key) {
+    check_next(map.last_key_value().map(|(last, _)| last), &key, what)?;
+    map.insert(key, value);
+    Ok(())
+}
+
+/// Keys are stored in ascending order, so that a state has one form and a repeated key is not silently the last one's.
+fn check_next<K: Ord>(last: Option<&K>, key: &K, what: &str) -> Result<()> {
+    if last.is_some_and(|last| last >= key) {
         return Err(Error::corrupt(format!("log state: {what} are not sorted")));
     }
-    map.insert(key, value);
     Ok(())
 }
 

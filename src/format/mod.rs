@@ -15,6 +15,7 @@ pub(crate) mod log_record;
 pub(crate) mod log_state;
 pub(crate) mod manifest;
 pub(crate) mod pack;
+mod pieces;
 pub(crate) mod segment;
 #[cfg(test)]
 mod testing;

@@ -130,6 +130,14 @@ fn a_key_stands_once_and_in_order() {
     stored[FIRST_SESSION + 4..FIRST_SESSION + 12].copy_from_slice(SESSION.as_bytes());
     refix(&mut stored);
     assert_corrupt(LogState::decode(&stored), "sessions are not sorted");
+
+    // The last list is that of purged backups: one of 32 bytes. It is given twice.
+    let mut stored = LOG_STATE.to_vec();
+    let last = stored.len() - 32;
+    stored.extend_from_within(last..);
+    set_u32(&mut stored, last - 4, 2);
+    refix(&mut stored);
+    assert_corrupt(LogState::decode(&stored), "purged backups are not sorted");
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn pieces_are_read_without_names() {
     let mut seen = Vec::new();
     // Every byte of the names is wrong, as it would be to whoever has no key for them.
     let mut plain = SEGMENT.to_vec();
-    let names_len = u64::from_le_bytes(plain[12..20].try_into().unwrap()) as usize;
+    let names_len = u32::from_le_bytes(plain[12..16].try_into().unwrap()) as usize;
     plain[28..28 + names_len].fill(0xff);
     for_each_chunk(&plain, |piece, is_list| seen.push((piece, is_list))).unwrap();
     let expected = [(piece(0xb1, 0, 52), true), (piece(0xb2, 64, 100), false), (piece(0xb3, 0, 200), false)];

@@ -3,10 +3,10 @@
 //! Everything stored is little-endian with fixed widths. A reader names the field that was cut short, so that a damaged object is
 //! described and not only refused.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Takes fields off the front of untrusted bytes, and says which one was cut short.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Fields<'a> {
     rest: &'a [u8],
     at: usize,
@@ -173,19 +173,36 @@ pub(crate) fn take_magic(fields: &mut Fields<'_>, what: &str, magic: [u8; 8], ve
     }
     let found = fields.u16("version")?;
     let flags = fields.u16("flags")?;
-    if found != version {
-        return Err(Error::new(
-            crate::error::ErrorKind::Unsupported,
-            format!("{what}: format version {found}, this everpack reads version {version}"),
-        ));
+    check_version(what, found, version)?;
+    check_flags(what, flags)
+}
+
+/// Refuses another version by name. Comes before any checksum: another version may have its checksums elsewhere.
+pub(crate) fn check_version(what: &str, found: u16, known: u16) -> Result<()> {
+    if found == known {
+        return Ok(());
     }
+    let message = format!("{what}: format version {found}, this everpack reads version {known}");
+    Err(Error::new(ErrorKind::Unsupported, message))
+}
+
+/// Refuses sealed bodies and every other flag by name: this release knows none.
+pub(crate) fn check_flags(what: &str, flags: u16) -> Result<()> {
     if flags & FLAG_SEALED != 0 {
         let message = format!("{what}: encrypted, and this everpack has no feature \"encryption\"");
-        return Err(Error::new(crate::error::ErrorKind::Unsupported, message));
+        return Err(Error::new(ErrorKind::Unsupported, message));
     }
     if flags != 0 {
         let message = format!("{what}: uses flags {flags:#06x} that this everpack does not know");
-        return Err(Error::new(crate::error::ErrorKind::Unsupported, message));
+        return Err(Error::new(ErrorKind::Unsupported, message));
     }
     Ok(())
+}
+
+/// Compares a stored checksum.
+pub(crate) fn check_sum(what: &str, stored: u32, bytes: &[u8]) -> Result<()> {
+    if stored == checksum(bytes) {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!("{what}: checksum does not match")))
 }

@@ -1,6 +1,6 @@
 //! The object `config`: what a repository is, decided once at `init` and never rewritten. Page: docs/format/config.md.
 
-use super::bytes::{Fields, Put, checksum, put_magic, seal, take_magic};
+use super::bytes::{Fields, Put, check_sum, checksum, put_magic, seal, take_magic};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{FamilyId, RepositoryId};
@@ -75,12 +75,14 @@ impl Chunking {
 
     fn check(&self) -> Result<()> {
         let tae = self.tae_average.is_power_of_two() && (4 << 10..=4 << 20).contains(&self.tae_average);
-        let cdc = 64 <= self.cdc_least
+        // What FastCDC can do: beyond, its table of masks ends.
+        let cdc = (64..=1 << 20).contains(&self.cdc_least)
+            && (256..=4 << 20).contains(&self.cdc_average)
+            && (1024..=Self::MOST).contains(&self.cdc_most)
             && self.cdc_least.is_multiple_of(2)
-            && self.cdc_least <= self.cdc_average
-            && self.cdc_average <= self.cdc_most
             && self.cdc_most.is_multiple_of(2)
-            && self.cdc_most <= Self::MOST;
+            && self.cdc_least <= self.cdc_average
+            && self.cdc_average <= self.cdc_most;
         let page = (4 << 10..=Self::MOST).contains(&self.page);
         if tae && cdc && page {
             return Ok(());
@@ -141,13 +143,9 @@ impl Config {
         let mut fields = Fields::new(stored);
         take_magic(&mut fields, "config", MAGIC, VERSION)?;
         let body_len = fields.u32("body length")? as usize;
-        if fields.u32("header checksum")? != checksum(&stored[..HEADER_LEN - 4]) {
-            return Err(Error::corrupt("config: header checksum does not match"));
-        }
+        check_sum("config header", fields.u32("header checksum")?, &stored[..HEADER_LEN - 4])?;
         let body = fields.bytes("body", body_len)?;
-        if fields.u32("body checksum")? != checksum(body) {
-            return Err(Error::corrupt("config: body checksum does not match"));
-        }
+        check_sum("config body", fields.u32("body checksum")?, body)?;
         fields.end("config")?;
         Self::decode_body(&mut Fields::new(body))
     }
@@ -171,13 +169,14 @@ impl Config {
             (0..count).map(|_| fields.text(field)).collect()
         };
         let mandatory_features = features("mandatory features")?;
-        let optional_features = features("optional features")?;
-        let tool = fields.text("tool")?;
         if let Some(unknown) = mandatory_features.iter().find(|name| !KNOWN_FEATURES.contains(&name.as_str())) {
             let message =
                 format!("config: the repository uses the feature {unknown:?}, which this everpack does not have");
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
+        let optional_features = features("optional features")?;
+        let tool = fields.text("tool")?;
+        // Bytes behind the known ones are a later release's, and optional by definition.
         chunking.check()?;
         if !(1 << 16..=1 << 30).contains(&pack_target) || !(-7..=22).contains(&level) {
             return Err(Error::corrupt(format!("config: pack target {pack_target} or level {level} is out of range")));

@@ -1,6 +1,7 @@
 //! Index fragments: which chunks the packs of one session hold. Page: docs/format/fragment.md.
 
-use super::bytes::{Fields, Put, checksum, put_magic, seal, take_magic};
+use super::bytes::{Fields, Put, check_flags, check_sum, checksum, put_magic, seal, take_magic};
+use super::pack::{PackHeader, RecordHeader};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, ObjectHash, ObjectKind, ObjectName, SessionId};
 
@@ -32,19 +33,41 @@ pub(crate) struct FragmentEntry {
     pub(crate) coding: u8,
 }
 
+impl FragmentEntry {
+    fn sort_key(&self) -> (ChunkId, u16, u32) {
+        (self.id, self.pack, self.offset)
+    }
+
+    /// The record must lie inside its pack and be of a length that a reader takes.
+    fn check(&self, packs: &[FragmentPack]) -> Result<()> {
+        let Self { id, stored_len, plain_len, coding, .. } = *self;
+        RecordHeader { id, stored_len, plain_len, coding }.check("index fragment")?;
+        let Some(pack) = packs.get(usize::from(self.pack)) else {
+            let message = format!("index fragment: an entry names pack {} of {}", self.pack, packs.len());
+            return Err(Error::corrupt(message));
+        };
+        let end = u64::from(self.offset) + RecordHeader::LEN as u64 + u64::from(stored_len);
+        if (self.offset as usize) < PackHeader::LEN || end > pack.size {
+            let message = format!("index fragment: a record at {} does not lie in its {}", self.offset, pack.name);
+            return Err(Error::corrupt(message));
+        }
+        Ok(())
+    }
+}
+
 /// The whole fragment.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Fragment {
     /// At most 65 535.
     pub(crate) packs: Vec<FragmentPack>,
-    /// Sorted by chunk id, then pack.
+    /// Sorted by chunk id, then pack, then offset.
     pub(crate) entries: Vec<FragmentEntry>,
 }
 
 impl Fragment {
     /// Sorts the entries and writes everything down.
     pub(crate) fn encode(&mut self) -> Vec<u8> {
-        self.entries.sort_unstable_by_key(|entry| (entry.id, entry.pack, entry.offset));
+        self.entries.sort_unstable_by_key(FragmentEntry::sort_key);
         let body_len = self.packs.len() * PACK_LEN + self.entries.len() * ENTRY_LEN;
         let mut body = Vec::with_capacity(body_len);
         for FragmentPack { name, size } in &self.packs {
@@ -78,30 +101,23 @@ impl Fragment {
         let pack_count = fields.u32("pack count")? as usize;
         let entry_count = fields.u32("entry count")? as usize;
         let body_checksum = fields.u32("body checksum")?;
-        if fields.u32("header checksum")? != checksum(&stored[..HEADER_LEN - 4]) {
-            return Err(Error::corrupt("index fragment: header checksum does not match"));
-        }
+        check_sum("index fragment header", fields.u32("header checksum")?, &stored[..HEADER_LEN - 4])?;
         let body = fields.rest();
-        if pack_count > usize::from(u16::MAX) || body.len() != pack_count * PACK_LEN + entry_count * ENTRY_LEN {
+        let need = pack_count as u64 * PACK_LEN as u64 + entry_count as u64 * ENTRY_LEN as u64;
+        // Bytes behind the known ones are a later release's, and optional by definition.
+        if pack_count > usize::from(u16::MAX) || need > body.len() as u64 {
             return Err(Error::corrupt(format!(
                 "index fragment: {} bytes do not hold {pack_count} packs and {entry_count} entries",
                 body.len()
             )));
         }
-        if checksum(body) != body_checksum {
-            return Err(Error::corrupt("index fragment: body checksum does not match"));
-        }
-        let packs = (0..pack_count).map(|_| decode_pack(&mut fields)).collect::<Result<Vec<_>>>()?;
+        check_sum("index fragment body", body_checksum, body)?;
+        let packs: Vec<FragmentPack> = (0..pack_count).map(|_| decode_pack(&mut fields)).collect::<Result<Vec<_>>>()?;
         let mut entries: Vec<FragmentEntry> = Vec::with_capacity(entry_count);
         for _ in 0..entry_count {
             let entry = decode_entry(&mut fields)?;
-            if usize::from(entry.pack) >= pack_count {
-                return Err(Error::corrupt(format!(
-                    "index fragment: an entry names pack {} of {pack_count}",
-                    entry.pack
-                )));
-            }
-            if entries.last().is_some_and(|last| last.id > entry.id) {
+            entry.check(&packs)?;
+            if entries.last().is_some_and(|last| last.sort_key() >= entry.sort_key()) {
                 return Err(Error::corrupt("index fragment: entries are not sorted"));
             }
             entries.push(entry);
@@ -126,7 +142,7 @@ fn decode_entry(fields: &mut Fields<'_>) -> Result<FragmentEntry> {
     let id = ChunkId::from_bytes(fields.array("chunk id")?);
     let pack = fields.u16("pack number")?;
     let coding = fields.u8("coding")?;
-    fields.u8("reserved")?;
+    check_flags("index fragment", u16::from(fields.u8("entry flags")?))?;
     Ok(FragmentEntry {
         id,
         pack,

@@ -1,6 +1,6 @@
 //! Log entries: the objects `log/00000000000000000001` and on. Page: docs/format/log.md.
 
-use super::bytes::{Fields, Put, checksum, put_magic, seal, take_magic};
+use super::bytes::{Fields, Put, check_sum, checksum, put_magic, seal, take_magic};
 use super::log_record::Record;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -10,6 +10,8 @@ const MAGIC: [u8; 8] = *b"EVPKLOGE";
 const VERSION: u16 = 1;
 /// magic 8, version 2, flags 2, number 8, previous 32, token 16, body length 4, body checksum 4, checksum 4.
 const HEADER_LEN: usize = 80;
+/// Lists are long, records are few: this bounds what a hostile entry can make a reader allocate.
+const RECORDS_MAX: usize = 65_536;
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,19 +61,22 @@ impl LogEntry {
         let token = Token::from_bytes(fields.array("token")?);
         let body_len = fields.u32("body length")? as usize;
         let body_checksum = fields.u32("body checksum")?;
-        if fields.u32("header checksum")? != checksum(&stored[..HEADER_LEN - 4]) {
-            return Err(Error::corrupt("log entry: header checksum does not match"));
-        }
+        check_sum("log entry header", fields.u32("header checksum")?, &stored[..HEADER_LEN - 4])?;
         let body = fields.bytes("body", body_len)?;
         fields.end("log entry")?;
-        if checksum(body) != body_checksum {
-            return Err(Error::corrupt("log entry: body checksum does not match"));
+        check_sum("log entry body", body_checksum, body)?;
+        if number == 0 {
+            return Err(Error::corrupt("log entry: numbers begin at 1"));
         }
         let mut fields = Fields::new(body);
         let session = SessionId::from_bytes(fields.array("session")?);
         let time = Timestamp::from_nanos(fields.i64("time")?);
         let tool = fields.text("tool")?;
         let count = fields.count("record count", 8)?;
+        if count > RECORDS_MAX {
+            return Err(Error::corrupt(format!("log entry: {count} records, at most {RECORDS_MAX} are allowed")));
+        }
+        // Bytes behind the records are a later release's, and optional by definition.
         let records = (0..count).map(|_| Record::decode(&mut fields)).collect::<Result<_>>()?;
         Ok(Self { number, previous, token, session, time, tool, records })
     }

@@ -5,7 +5,7 @@
 use super::bytes::{Fields, Put};
 use super::manifest::Totals;
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{EntryHash, LineageId, ObjectHash, ObjectKind, ObjectName, RepositoryId, SessionId};
 
 /// Why a session was opened.
@@ -384,8 +384,10 @@ pub(super) fn put_names(out: &mut Vec<u8>, names: &[ObjectName]) {
 }
 
 pub(super) fn take_name(fields: &mut Fields<'_>) -> Result<ObjectName> {
+    let kind = ObjectKind::from_code(fields.u8("object kind")?);
     Ok(ObjectName {
-        kind: ObjectKind::from_code(fields.u8("object kind")?)?,
+        // The bytes were verified by a checksum, so another kind is not damage but a later release's.
+        kind: kind.map_err(|error| Error::new(ErrorKind::Unsupported, error.message()))?,
         hash: ObjectHash::from_bytes(fields.array("object hash")?),
         session: SessionId::from_bytes(fields.array("object session")?),
     })
@@ -406,6 +408,7 @@ fn take_hashes(fields: &mut Fields<'_>) -> Result<Vec<ObjectHash>> {
     (0..count).map(|_| Ok(ObjectHash::from_bytes(fields.array("hash")?))).collect()
 }
 
+/// Ends the record or blob that it stands in: a later release adds fields behind it.
 pub(super) fn put_session(out: &mut Vec<u8>, info: &SessionInfo) {
     out.put(info.session.as_bytes());
     out.put_u8(info.purpose.code());
@@ -430,7 +433,9 @@ pub(super) fn take_session(fields: &mut Fields<'_>) -> Result<SessionInfo> {
     })
 }
 
-pub(super) fn put_summary(out: &mut Vec<u8>, summary: &BackupSummary) {
+/// A blob, so that a later release can add to the summary and to what it stands in.
+pub(super) fn put_summary(target: &mut Vec<u8>, summary: &BackupSummary) {
+    let mut out = Vec::new();
     out.put(summary.lineage.as_bytes());
     out.put_i64(summary.started.as_nanos());
     out.put_i64(summary.finished.as_nanos());
@@ -444,9 +449,11 @@ pub(super) fn put_summary(out: &mut Vec<u8>, summary: &BackupSummary) {
     }
     out.put_count(summary.tags.len());
     summary.tags.iter().for_each(|tag| out.put_text(tag));
+    target.put_blob(&out);
 }
 
 pub(super) fn take_summary(fields: &mut Fields<'_>) -> Result<BackupSummary> {
+    let fields = &mut Fields::new(fields.blob("summary")?);
     let lineage = LineageId::from_bytes(fields.array("lineage")?);
     let started = Timestamp::from_nanos(fields.i64("started")?);
     let finished = Timestamp::from_nanos(fields.i64("finished")?);

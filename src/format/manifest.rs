@@ -1,14 +1,16 @@
 //! The root object of one backup. Page: docs/format/manifest.md.
+//!
+//! Like a segment it keeps names apart from the rest, so that an encrypted repository can seal them under another key.
 
-use super::bytes::{Fields, Put, checksum, put_magic, seal, take_magic};
+use super::bytes::{Fields, Put, check_sum, checksum, put_magic, seal, take_magic};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, LineageId, ObjectHash};
 
 const MAGIC: [u8; 8] = *b"EVPKMANI";
 const VERSION: u16 = 1;
-/// magic 8, version 2, flags 2, body length 4, body checksum 4, checksum 4.
-const HEADER_LEN: usize = 24;
+/// magic 8, version 2, flags 2, body length 4, names length 4, body checksum 4, names checksum 4, checksum 4.
+const HEADER_LEN: usize = 32;
 
 /// What a backup holds, counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize)]
@@ -32,8 +34,8 @@ pub struct SegmentRef {
     pub plain_len: u32,
     /// Entries in it.
     pub entry_count: u32,
-    /// The first entry's path.
-    pub first_path: Vec<u8>,
+    /// The first entry's sort key: its path, with a `/` behind a directory's.
+    pub first_key: Vec<u8>,
 }
 
 /// The root object of one backup.
@@ -95,14 +97,18 @@ impl Manifest {
             body.put(segment.chunk.as_bytes());
             body.put_u32(segment.plain_len);
             body.put_u32(segment.entry_count);
-            body.put_blob(&segment.first_path);
         }
-        let mut out = Vec::with_capacity(HEADER_LEN + body.len());
+        let mut names = Vec::new();
+        self.segments.iter().for_each(|segment| names.put_blob(&segment.first_key));
+        let mut out = Vec::with_capacity(HEADER_LEN + body.len() + names.len());
         put_magic(&mut out, MAGIC, VERSION, 0);
         out.put_count(body.len());
+        out.put_count(names.len());
         out.put_u32(checksum(&body));
+        out.put_u32(checksum(&names));
         seal(&mut out, 0);
         out.put(&body);
+        out.put(&names);
         out
     }
 
@@ -110,19 +116,20 @@ impl Manifest {
         let mut fields = Fields::new(stored);
         take_magic(&mut fields, "manifest", MAGIC, VERSION)?;
         let body_len = fields.u32("body length")? as usize;
+        let names_len = fields.u32("names length")? as usize;
         let body_checksum = fields.u32("body checksum")?;
-        if fields.u32("header checksum")? != checksum(&stored[..HEADER_LEN - 4]) {
-            return Err(Error::corrupt("manifest: header checksum does not match"));
-        }
+        let names_checksum = fields.u32("names checksum")?;
+        check_sum("manifest header", fields.u32("header checksum")?, &stored[..HEADER_LEN - 4])?;
         let body = fields.bytes("body", body_len)?;
+        let names = fields.bytes("names", names_len)?;
         fields.end("manifest")?;
-        if checksum(body) != body_checksum {
-            return Err(Error::corrupt("manifest: body checksum does not match"));
-        }
-        Self::decode_body(&mut Fields::new(body))
+        check_sum("manifest body", body_checksum, body)?;
+        check_sum("manifest names", names_checksum, names)?;
+        // Bytes behind the known ones of either are a later release's, and optional by definition.
+        Self::decode_body(&mut Fields::new(body), &mut Fields::new(names))
     }
 
-    fn decode_body(fields: &mut Fields<'_>) -> Result<Self> {
+    fn decode_body(fields: &mut Fields<'_>, names: &mut Fields<'_>) -> Result<Self> {
         let lineage = LineageId::from_bytes(fields.array("lineage")?);
         let parent: [u8; 32] = fields.array("parent")?;
         let started = Timestamp::from_nanos(fields.i64("started")?);
@@ -143,8 +150,7 @@ impl Manifest {
         let tags = (0..tags).map(|_| fields.text("tag")).collect::<Result<_>>()?;
         let facts = fields.count("fact count", 8)?;
         let facts = (0..facts).map(|_| Ok((fields.text("fact name")?, fields.text("fact")?))).collect::<Result<_>>()?;
-        let segments = fields.count("segment count", 44)?;
-        let segments = (0..segments).map(|_| decode_segment_ref(fields)).collect::<Result<_>>()?;
+        let segments = decode_segments(fields, names)?;
         Ok(Self {
             lineage,
             lineage_name,
@@ -164,11 +170,20 @@ impl Manifest {
     }
 }
 
-fn decode_segment_ref(fields: &mut Fields<'_>) -> Result<SegmentRef> {
-    Ok(SegmentRef {
-        chunk: ChunkId::from_bytes(fields.array("segment chunk")?),
-        plain_len: fields.u32("segment length")?,
-        entry_count: fields.u32("segment entries")?,
-        first_path: fields.blob("segment path")?.to_vec(),
-    })
+fn decode_segments(fields: &mut Fields<'_>, names: &mut Fields<'_>) -> Result<Vec<SegmentRef>> {
+    let count = fields.count("segment count", 40)?;
+    let mut segments: Vec<SegmentRef> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let segment = SegmentRef {
+            chunk: ChunkId::from_bytes(fields.array("segment chunk")?),
+            plain_len: fields.u32("segment length")?,
+            entry_count: fields.u32("segment entries")?,
+            first_key: names.blob("segment key")?.to_vec(),
+        };
+        if segments.last().is_some_and(|last| last.first_key >= segment.first_key) {
+            return Err(Error::corrupt("manifest: segments are not sorted"));
+        }
+        segments.push(segment);
+    }
+    Ok(segments)
 }

@@ -5,7 +5,7 @@
 //! (BLAKE3) before they come here; the checksums in headers let a piece of an object be trusted on its own.
 //!
 //! How the format grows: a longer body than known is read by its known beginning, an unknown optional log record is skipped, and everything
-//! that an old reader must not ignore is a named mandatory feature in the config or a mandatory record in the log.
+//! that an old reader must not ignore is a named mandatory feature in the config or a mandatory record in the log (docs/format/README.md).
 
 mod bytes;
 pub(crate) mod config;
@@ -15,6 +15,11 @@ pub(crate) mod log_record;
 pub(crate) mod log_state;
 pub(crate) mod manifest;
 pub(crate) mod pack;
+mod pieces;
 pub(crate) mod segment;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use bytes::{Put, checksum};

@@ -1,17 +1,18 @@
-//! Manifest segments: runs of file entries, and the piece lists of very large files. Page: docs/format/manifest.md.
+//! Manifest segments: runs of file entries. Page: docs/format/manifest.md.
 //!
 //! A segment is the plain content of a chunk in a meta pack. Names and pieces are separate streams, so that an encrypted repository can seal
 //! them under different keys: whoever maintains a repository needs the pieces, never the names.
 
-use super::bytes::{FLAG_SEALED, Fields, Put};
+use super::bytes::{Fields, Put};
+use super::pieces::{COUNT_LISTS, PieceStreams, VERSION, take_head};
+pub(crate) use super::pieces::{decode_piece_list, encode_piece_list};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ChunkId, FileHash, SourceIdentity};
 
 const MAGIC: [u8; 4] = *b"EvSg";
-const LIST_MAGIC: [u8; 4] = *b"EvPl";
-const VERSION: u16 = 1;
-const PIECE_LEN: usize = 40;
+/// Magic 4, version 2, flags 2, entries 4, names length 8, pieces length 8.
+const HEAD_LEN: usize = 28;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
@@ -45,6 +46,8 @@ pub enum FileFormat {
     Tae,
     /// An InnoDB tablespace.
     InnoDb,
+    /// Something that a later release knows: 3 to 15. Its pieces are read like any other's.
+    Other(u8),
 }
 
 /// A part of a file: `len` bytes of a chunk, from `offset`.
@@ -112,6 +115,8 @@ pub struct Entry {
     pub link_target: Vec<u8>,
     /// The content.
     pub pieces: Pieces,
+    /// What a later release knows of an entry (extended attributes, ACLs), kept as it is when an entry is taken over. Empty in this one.
+    pub extension: Vec<u8>,
 }
 
 impl Entry {
@@ -120,18 +125,52 @@ impl Entry {
         let slash = (self.kind == EntryKind::Directory).then_some(b'/');
         self.path.iter().copied().chain(slash)
     }
+
+    /// The longest path that can be stored.
+    pub const PATH_MAX: usize = 65_535;
+
+    /// Refuses what no reader would take back: a path too long, content where there can be none, pieces that do not add up to the size.
+    pub fn check(&self) -> Result<()> {
+        let fail = |why: &str| {
+            let path = String::from_utf8_lossy(&self.path[..self.path.len().min(200)]).into_owned();
+            Err(Error::invalid(format!("entry {path:?}: {why}")))
+        };
+        if self.path.len() > Self::PATH_MAX {
+            return fail("its path is longer than 65535 bytes");
+        }
+        if self.kind != EntryKind::Symlink && !self.link_target.is_empty() {
+            return fail("only a link has a target");
+        }
+        match &self.pieces {
+            Pieces::Direct(pieces) if self.kind == EntryKind::File => {
+                let sum: u64 = pieces.iter().map(|piece| u64::from(piece.len)).sum();
+                if sum != self.size {
+                    return fail(&format!("its pieces have {sum} bytes, its size is {}", self.size));
+                }
+            }
+            Pieces::Lists(_) if self.kind == EntryKind::File => {}
+            pieces => {
+                if pieces != &Pieces::NONE || self.hash != FileHash::from_bytes([0; 32]) {
+                    return fail("only a file has content");
+                }
+            }
+        }
+        match self.format {
+            FileFormat::Other(0..=2 | 16..) => fail("its format has no number of its own"),
+            _ => Ok(()),
+        }
+    }
 }
 
 mod bits {
-    pub(super) const KIND: u16 = 0x0003;
+    pub(super) const KIND: u16 = 0x000f;
     pub(super) const DISK_CRC: u16 = 0x0010;
     pub(super) const STABLE: u16 = 0x0020;
     pub(super) const SPARSE: u16 = 0x0040;
-    pub(super) const LISTS: u16 = 0x0080;
     pub(super) const FORMAT_SHIFT: u32 = 8;
-    pub(super) const FORMAT: u16 = 0x0300;
+    pub(super) const FORMAT: u16 = 0x0f00;
     /// A reader of this release has no meaning for these and refuses them.
-    pub(super) const UNKNOWN: u16 = !(KIND | DISK_CRC | STABLE | SPARSE | LISTS | FORMAT);
+    pub(super) const UNKNOWN: u16 = !(KIND | DISK_CRC | STABLE | SPARSE | FORMAT);
 }
 
 /// Writes a segment.
@@ -144,6 +183,7 @@ pub(crate) struct SegmentBuilder {
     lens: Vec<u8>,
     entries: u32,
     last_path: Vec<u8>,
+    last_is_directory: bool,
 }
 
 impl SegmentBuilder {
@@ -153,15 +193,22 @@ impl SegmentBuilder {
 
     /// Bytes that `finish` would give now.
     pub(crate) fn len(&self) -> usize {
-        28 + self.names.len() + self.counts.len() + self.chunks.len() + self.offsets.len() + self.lens.len()
+        HEAD_LEN + self.names.len() + self.counts.len() + self.chunks.len() + self.offsets.len() + self.lens.len()
     }
 
-    pub(crate) fn push(&mut self, entry: &Entry) {
-        let shared =
-            entry.path.iter().zip(&self.last_path).take_while(|(a, b)| a == b).count().min(usize::from(u16::MAX));
+    /// Fails, and takes nothing, if the entry is not fit to be stored ([`Entry::check`]) or does not come after the one before.
+    pub(crate) fn push(&mut self, entry: &Entry) -> Result<()> {
+        entry.check()?;
+        let is_directory = entry.kind == EntryKind::Directory;
+        let shared = entry.path.iter().zip(&self.last_path).take_while(|(a, b)| a == b).count();
+        if self.entries > 0 && !ascends(&self.last_path, self.last_is_directory, &entry.path, is_directory, shared) {
+            let message =
+                format!("entry {:?}: does not come after the one before", String::from_utf8_lossy(&entry.path));
+            return Err(Error::invalid(message));
+        }
         let names = &mut self.names;
         names.put_u16(flags_of(entry));
-        names.put_u16(u16::try_from(shared).expect("at most u16::MAX by the line above"));
+        names.put_u16(u16::try_from(shared).expect("a path was checked to be no longer"));
         names.put_blob(&entry.path[shared..]);
         names.put_u32(entry.mode);
         names.put_u32(entry.uid);
@@ -175,10 +222,10 @@ impl SegmentBuilder {
         if entry.kind == EntryKind::Symlink {
             names.put_blob(&entry.link_target);
         }
-        // Room for what later releases know of an entry: extended attributes, ACLs.
-        names.put_u16(0);
+        names.put_blob(&entry.extension);
         let pieces = entry.pieces.as_slice();
-        self.counts.put_count(pieces.len());
+        let lists = if matches!(entry.pieces, Pieces::Lists(_)) { COUNT_LISTS } else { 0 };
+        self.counts.put_u32(u32::try_from(pieces.len()).expect("2^31 pieces do not fit in memory") | lists);
         for piece in pieces {
             self.chunks.put(piece.chunk.as_bytes());
             self.offsets.put_u32(piece.offset);
@@ -187,6 +234,8 @@ impl SegmentBuilder {
         self.entries += 1;
         self.last_path.clear();
         self.last_path.extend_from_slice(&entry.path);
+        self.last_is_directory = is_directory;
+        Ok(())
     }
 
     /// The plain bytes of the segment; the builder is empty afterwards.
@@ -217,13 +266,13 @@ fn flags_of(entry: &Entry) -> u16 {
         FileFormat::Opaque => 0,
         FileFormat::Tae => 1,
         FileFormat::InnoDb => 2,
+        FileFormat::Other(code) => u16::from(code),
     };
     let mut flags = kind | format << bits::FORMAT_SHIFT;
     for (set, bit) in [
         (entry.transform == Transform::DiskCrc, bits::DISK_CRC),
         (entry.stable, bits::STABLE),
         (entry.sparse, bits::SPARSE),
-        (matches!(entry.pieces, Pieces::Lists(_)), bits::LISTS),
     ] {
         if set {
             flags |= bit;
@@ -236,37 +285,23 @@ fn flags_of(entry: &Entry) -> u16 {
 #[derive(Debug)]
 pub(crate) struct SegmentReader<'a> {
     names: Fields<'a>,
-    counts: Fields<'a>,
-    chunks: Fields<'a>,
-    offsets: Fields<'a>,
-    lens: Fields<'a>,
+    pieces: PieceStreams<'a>,
     left: u32,
+    first: bool,
     last_path: Vec<u8>,
+    last_is_directory: bool,
 }
 
 impl<'a> SegmentReader<'a> {
     pub(crate) fn new(plain: &'a [u8]) -> Result<Self> {
         let (entries, names, pieces) = take_streams(plain)?;
-        let mut counts = Fields::new(pieces);
-        let count_bytes = counts.bytes("piece counts", entries as usize * 4)?;
-        let rest = counts.rest();
-        let total = rest.len() / PIECE_LEN;
-        if total * PIECE_LEN != rest.len() {
-            return Err(Error::corrupt(format!(
-                "manifest segment: {} bytes are no whole number of pieces",
-                rest.len()
-            )));
-        }
-        let (chunks, rest) = rest.split_at(total * 32);
-        let (offsets, lens) = rest.split_at(total * 4);
         Ok(Self {
             names: Fields::new(names),
-            counts: Fields::new(count_bytes),
-            chunks: Fields::new(chunks),
-            offsets: Fields::new(offsets),
-            lens: Fields::new(lens),
+            pieces: PieceStreams::new(entries, pieces)?,
             left: entries,
+            first: true,
             last_path: Vec::new(),
+            last_is_directory: false,
         })
     }
 
@@ -281,20 +316,33 @@ impl<'a> SegmentReader<'a> {
             1 => EntryKind::File,
             2 => EntryKind::Directory,
             3 => EntryKind::Symlink,
-            _ => return Err(Error::corrupt("manifest segment: an entry is of no kind")),
+            code => {
+                let message =
+                    format!("manifest segment: an entry is of kind {code}, which this everpack does not know");
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
         };
-        let format = match (flags & bits::FORMAT) >> bits::FORMAT_SHIFT {
-            0 => FileFormat::Opaque,
-            1 => FileFormat::Tae,
-            2 => FileFormat::InnoDb,
-            _ => return Err(Error::new(ErrorKind::Unsupported, "manifest segment: an entry is of an unknown format")),
-        };
+        let is_directory = kind == EntryKind::Directory;
         let shared = usize::from(names.u16("shared path")?);
-        if shared > self.last_path.len() {
-            return Err(Error::corrupt("manifest segment: a path shares more than the path before it has"));
+        let tail = names.blob("path")?;
+        if shared > self.last_path.len() || shared + tail.len() > Entry::PATH_MAX {
+            return Err(Error::corrupt("manifest segment: a path shares more than there is, or is too long"));
         }
+        let ascends = match (self.last_path.get(shared), tail.first()) {
+            // The usual case: the paths part just here.
+            (Some(last), Some(next)) if last < next => true,
+            _ => {
+                let path = [&self.last_path[..shared], tail].concat();
+                ascends(&self.last_path, self.last_is_directory, &path, is_directory, 0)
+            }
+        };
+        if !ascends && !self.first {
+            return Err(Error::corrupt("manifest segment: entries are not sorted"));
+        }
+        self.first = false;
+        self.last_is_directory = is_directory;
         self.last_path.truncate(shared);
-        self.last_path.extend_from_slice(names.blob("path")?);
+        self.last_path.extend_from_slice(tail);
         let mode = names.u32("mode")?;
         let uid = names.u32("owner")?;
         let gid = names.u32("group")?;
@@ -303,14 +351,13 @@ impl<'a> SegmentReader<'a> {
         let identity = SourceIdentity::from_bytes(names.array("identity")?);
         let hash = if kind == EntryKind::File { names.array("file hash")? } else { [0; 32] };
         let link_target = if kind == EntryKind::Symlink { names.blob("link target")?.to_vec() } else { Vec::new() };
-        let extension = usize::from(names.u16("extension length")?);
-        names.bytes("extension", extension)?;
-        let pieces = self.take_pieces()?;
+        let extension = names.blob("extension")?.to_vec();
+        let pieces = self.pieces.take_entry()?;
         Ok(Entry {
             path: self.last_path.clone(),
             kind,
             transform: if flags & bits::DISK_CRC != 0 { Transform::DiskCrc } else { Transform::None },
-            format,
+            format: format_of(flags),
             stable: flags & bits::STABLE != 0,
             sparse: flags & bits::SPARSE != 0,
             mode,
@@ -321,21 +368,14 @@ impl<'a> SegmentReader<'a> {
             hash: FileHash::from_bytes(hash),
             identity,
             link_target,
-            pieces: if flags & bits::LISTS != 0 { Pieces::Lists(pieces) } else { Pieces::Direct(pieces) },
+            pieces,
+            extension,
         })
-    }
-
-    fn take_pieces(&mut self) -> Result<Vec<Piece>> {
-        let count = self.counts.u32("piece count")? as usize;
-        if count > self.chunks.rest().len() / 32 {
-            return Err(Error::corrupt(format!("manifest segment: an entry of {count} pieces, fewer are left")));
-        }
-        (0..count).map(|_| take_piece(&mut self.chunks, &mut self.offsets, &mut self.lens)).collect()
     }
 
     fn check_end(&self) -> Result<()> {
         self.names.end("manifest segment names")?;
-        self.chunks.end("manifest segment pieces")
+        self.pieces.check_end()
     }
 }
 
@@ -343,27 +383,38 @@ impl Iterator for SegmentReader<'_> {
     type Item = Result<Entry>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.left == 0 {
-            return self.check_end().err().map(Err);
-        }
-        self.left -= 1;
-        let entry = self.take_entry();
-        if entry.is_err() {
+        let next = match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                Some(self.take_entry())
+            }
+            None => self.check_end().err().map(Err),
+        };
+        if let Some(Err(_)) = next {
             // One error, then the end: what follows has no place any more.
             self.left = 0;
             self.names = Fields::new(&[]);
-            self.chunks = Fields::new(&[]);
+            self.pieces = PieceStreams::default();
         }
-        Some(entry)
+        next
     }
 }
 
-fn take_piece(chunks: &mut Fields<'_>, offsets: &mut Fields<'_>, lens: &mut Fields<'_>) -> Result<Piece> {
-    Ok(Piece {
-        chunk: ChunkId::from_bytes(chunks.array("piece chunk")?),
-        offset: offsets.u32("piece offset")?,
-        len: lens.u32("piece length")?,
-    })
+/// True if a path stands after the one before it, each with the word whether it is a directory; `from` bytes are known to be equal.
+fn ascends(last: &[u8], last_is_directory: bool, next: &[u8], next_is_directory: bool, from: usize) -> bool {
+    let slash = |is_directory: bool| is_directory.then_some(b'/');
+    let last = last[from..].iter().copied().chain(slash(last_is_directory));
+    let next = next[from..].iter().copied().chain(slash(next_is_directory));
+    last.lt(next)
+}
+
+fn format_of(flags: u16) -> FileFormat {
+    match u8::try_from((flags & bits::FORMAT) >> bits::FORMAT_SHIFT).unwrap_or(0) {
+        0 => FileFormat::Opaque,
+        1 => FileFormat::Tae,
+        2 => FileFormat::InnoDb,
+        code => FileFormat::Other(code),
+    }
 }
 
 /// Checks the head of a segment; gives the entry count and the two streams.
@@ -379,53 +430,15 @@ fn take_streams(plain: &[u8]) -> Result<(u32, &[u8], &[u8])> {
     Ok((entries, names, pieces))
 }
 
-fn take_head(fields: &mut Fields<'_>, what: &str, magic: [u8; 4]) -> Result<()> {
-    if fields.array("magic")? != magic {
-        return Err(Error::corrupt(format!("{what}: does not begin with its magic")));
-    }
-    let version = fields.u16("version")?;
-    let flags = fields.u16("flags")?;
-    if version != VERSION || flags != 0 {
-        let sealed = if flags & FLAG_SEALED != 0 { " (encrypted)" } else { "" };
-        let message = format!(
-            "{what}: version {version}, flags {flags:#06x}{sealed}: this everpack reads version {VERSION} without flags"
-        );
-        return Err(Error::new(ErrorKind::Unsupported, message));
-    }
-    Ok(())
-}
-
-/// Only the pieces of a segment: (are they lists?, pieces) for every entry that has any. For maintenance, which needs no names.
+/// Every piece of a segment, with the word whether it is a list. For maintenance, which needs no names and does not read them.
 pub(crate) fn for_each_chunk(plain: &[u8], mut visit: impl FnMut(Piece, bool)) -> Result<()> {
-    for entry in SegmentReader::new(plain)? {
-        let entry = entry?;
-        let lists = matches!(entry.pieces, Pieces::Lists(_));
-        entry.pieces.as_slice().iter().for_each(|piece| visit(*piece, lists));
+    let (entries, _, stored) = take_streams(plain)?;
+    let mut pieces = PieceStreams::new(entries, stored)?;
+    for _ in 0..entries {
+        let (count, lists) = pieces.take_count()?;
+        for _ in 0..count {
+            visit(pieces.take_piece()?, lists);
+        }
     }
-    Ok(())
-}
-
-/// Writes a piece list.
-pub(crate) fn encode_piece_list(pieces: &[Piece]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(12 + pieces.len() * PIECE_LEN);
-    out.put(&LIST_MAGIC);
-    out.put_u16(VERSION);
-    out.put_u16(0);
-    out.put_count(pieces.len());
-    pieces.iter().for_each(|piece| out.put(piece.chunk.as_bytes()));
-    pieces.iter().for_each(|piece| out.put_u32(piece.offset));
-    pieces.iter().for_each(|piece| out.put_u32(piece.len));
-    out
-}
-
-/// Reads a piece list.
-pub(crate) fn decode_piece_list(plain: &[u8]) -> Result<Vec<Piece>> {
-    let mut fields = Fields::new(plain);
-    take_head(&mut fields, "piece list", LIST_MAGIC)?;
-    let count = fields.count("piece count", PIECE_LEN)?;
-    let mut chunks = Fields::new(fields.bytes("chunks", count * 32)?);
-    let mut offsets = Fields::new(fields.bytes("offsets", count * 4)?);
-    let mut lens = Fields::new(fields.bytes("lengths", count * 4)?);
-    fields.end("piece list")?;
-    (0..count).map(|_| take_piece(&mut chunks, &mut offsets, &mut lens)).collect()
+    pieces.check_end()
 }

@@ -92,6 +92,7 @@ impl LogState {
                     held_until: None,
                     summary: summary.clone(),
                 };
+                self.purged.remove(&manifest.hash);
                 self.backups.entry(manifest.hash).or_insert(state);
             }
             Record::BackupsForgotten { backups, .. } => self.set_forgotten(backups, Some(number), odd, number),
@@ -118,7 +119,7 @@ impl LogState {
             Record::ReplicaSynced { from, head, head_hash } => {
                 self.replicas.insert(*from, (*head, *head_hash));
             }
-            Record::Unknown { code, mandatory: true, .. } => self.unknown_mandatory.push(*code),
+            Record::Unknown { code, mandatory: true, .. } => drop(self.unknown_mandatory.insert(*code)),
             Record::Unknown { .. } => {}
         }
     }
@@ -150,6 +151,7 @@ impl LogState {
             self.quarantined.remove(name);
             if name.kind == ObjectKind::Manifest {
                 self.backups.remove(&name.hash);
+                self.purged.insert(name.hash);
             }
         }
     }

@@ -2,6 +2,7 @@
 //! of the last night again.
 
 use crate::codec::chunk_id;
+use crate::error::Result;
 use crate::format::segment::{Entry, Piece, SegmentBuilder};
 
 /// A segment ends only behind at least this many entries,
@@ -23,7 +24,7 @@ const LIST_PIECES_MOST: usize = 16384;
 #[derive(Debug, Default)]
 pub(crate) struct SegmentCutter {
     builder: SegmentBuilder,
-    first_path: Vec<u8>,
+    first_key: Vec<u8>,
 }
 
 /// A segment, not stored yet.
@@ -31,20 +32,20 @@ pub(crate) struct SegmentCutter {
 pub(crate) struct FinishedSegment {
     pub(crate) plain: Vec<u8>,
     pub(crate) entry_count: u32,
-    pub(crate) first_path: Vec<u8>,
+    pub(crate) first_key: Vec<u8>,
 }
 
 impl SegmentCutter {
     /// Takes the next entry; gives a segment when one is complete.
-    pub(crate) fn push(&mut self, entry: &Entry) -> Option<FinishedSegment> {
+    pub(crate) fn push(&mut self, entry: &Entry) -> Result<Option<FinishedSegment>> {
         if self.builder.entry_count() == 0 {
-            self.first_path.clone_from(&entry.path);
+            self.first_key = entry.sort_key().collect();
         }
-        self.builder.push(entry);
+        self.builder.push(entry)?;
         let count = self.builder.entry_count();
         let full = count >= SEGMENT_ENTRIES_MOST || self.builder.len() >= SEGMENT_BYTES_MOST;
         let border = count >= SEGMENT_ENTRIES_LEAST && chunk_id(&entry.path).prefix() & SEGMENT_MASK == 0;
-        if full || border { self.finish() } else { None }
+        Ok(if full || border { self.finish() } else { None })
     }
 
     /// The last segment, if anything is left.
@@ -53,7 +54,7 @@ impl SegmentCutter {
         (entry_count > 0).then(|| FinishedSegment {
             plain: self.builder.finish(),
             entry_count,
-            first_path: std::mem::take(&mut self.first_path),
+            first_key: std::mem::take(&mut self.first_key),
         })
     }
 }

@@ -102,21 +102,21 @@ impl<'a> Assembler<'a> {
             EntryKind::Symlink => totals.symlinks += 1,
         }
         totals.bytes += entry.size;
-        match self.cutter.push(entry) {
+        match self.cutter.push(entry)? {
             Some(segment) => self.store(segment),
             None => Ok(()),
         }
     }
 
     fn store(&mut self, segment: FinishedSegment) -> Result<()> {
-        let FinishedSegment { plain, entry_count, first_path } = segment;
+        let FinishedSegment { plain, entry_count, first_key } = segment;
         if self.job.monitor.cancelled() {
             return Err(Error::new(ErrorKind::Unavailable, "stopped on request; nothing was committed"));
         }
         let chunk = self.coder.store_meta(&plain)?;
         let plain_len = u32::try_from(plain.len())
             .map_err(|_| Error::invalid(format!("a segment of {} bytes: one path or list is too large", plain.len())))?;
-        self.done.segments.push(SegmentRef { chunk, plain_len, entry_count, first_path });
+        self.done.segments.push(SegmentRef { chunk, plain_len, entry_count, first_key });
         Ok(())
     }
 }

@@ -91,7 +91,7 @@ fn candidate_segments(manifest: &Manifest, objects: &[&SourceEntry]) -> Vec<usiz
     let segments = &manifest.segments;
     let mut candidates: Vec<usize> = objects
         .iter()
-        .filter_map(|object| segments.partition_point(|segment| segment.first_path <= object.path).checked_sub(1))
+        .filter_map(|object| segments.partition_point(|segment| segment.first_key <= object.path).checked_sub(1))
         .chain([0, segments.len() / 2])
         .filter(|at| *at < segments.len())
         .collect();

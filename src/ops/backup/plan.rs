@@ -353,6 +353,7 @@ fn plain_entry(source: SourceEntry) -> Entry {
         identity: source.identity,
         link_target: source.link_target,
         pieces: Pieces::NONE,
+        extension: Vec::new(),
     }
 }
 

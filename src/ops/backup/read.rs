@@ -179,6 +179,7 @@ impl<'a> FileRun<'a> {
             identity: source.identity,
             link_target: Vec::new(),
             pieces,
+            extension: Vec::new(),
         })
     }
 

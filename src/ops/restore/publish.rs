@@ -197,7 +197,7 @@ pub(super) async fn finish(target: Arc<Target>, report: &mut RestoreReport) -> R
 
 /// The entry of a path in a manifest.
 pub(crate) async fn find_entry(repository: &Repository, index: &Arc<Index>, manifest: &Manifest, path: &[u8]) -> Result<Option<Entry>> {
-    let at = manifest.segments.partition_point(|segment| segment.first_path.as_slice() <= path);
+    let at = manifest.segments.partition_point(|segment| segment.first_key.as_slice() <= path);
     let Some(segment) = at.checked_sub(1).and_then(|at| manifest.segments.get(at)) else { return Ok(None) };
     let entries = repository.read_segment(index, segment).await?;
     Ok(entries.into_iter().find(|entry| {

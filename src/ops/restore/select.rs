@@ -61,12 +61,12 @@ impl Selection {
         }
         let mut wanted = Vec::new();
         for (at, segment) in manifest.segments.iter().enumerate() {
-            let next = manifest.segments.get(at + 1).map(|next| next.first_path.as_slice());
+            let next = manifest.segments.get(at + 1).map(|next| next.first_key.as_slice());
             let overlaps = |path: &Vec<u8>| {
                 // Everything below `path` lies between it and `path` + "0" (the byte after '/').
                 let mut end = path.clone();
                 end.push(b'0');
-                segment.first_path.as_slice() <= end.as_slice() && next.is_none_or(|next| next >= path.as_slice())
+                segment.first_key.as_slice() <= end.as_slice() && next.is_none_or(|next| next >= path.as_slice())
             };
             if self.paths.iter().any(overlaps) {
                 wanted.push(segment.clone());

@@ -1,1 +1,3 @@
 //! ops
+
+pub(crate) mod target;

@@ -13,7 +13,7 @@ mod directory;
 mod exclude;
 mod listing;
 mod live;
-mod stat;
+pub(crate) mod stat;
 #[cfg(test)]
 mod tests;
 pub(crate) mod walk;
@@ -25,6 +25,7 @@ use crate::error::Result;
 pub use crate::id::SourceIdentity;
 
 pub use bucket::{BucketAccess, BucketObject, BucketOptions, BucketSource};
+pub(crate) use directory::read_full_at;
 pub use directory::{DirectoryOptions, DirectorySource};
 
 /// What an entry is.

@@ -1,8 +1,8 @@
 //! A content-addressed, deduplicating backup store.
 
 pub mod clock;
-pub mod entropy;
 pub(crate) mod codec;
+pub mod entropy;
 pub mod error;
 pub(crate) mod format;
 pub mod id;

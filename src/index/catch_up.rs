@@ -38,14 +38,16 @@ pub(crate) async fn catch_up(index: &Index, store: &Store, state: &LogState, our
 
     let wanted: Vec<_> =
         state.fragments.iter().map(|(_, name)| *name).filter(|name| !index.has_fragment(name)).collect();
-    let mut fetched = stream::iter(wanted).map(|name| async move { (name, fetch(store, &name).await) }).buffered(FETCH_AT_ONCE);
+    let mut fetched =
+        stream::iter(wanted).map(|name| async move { (name, fetch(store, &name).await) }).buffered(FETCH_AT_ONCE);
     let mut batch: Vec<(ObjectName, Fragment)> = Vec::new();
     let mut batched = 0;
     while let Some((name, fragment)) = fetched.next().await {
         let fragment = match fragment {
             Ok(fragment) => fragment,
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
-                let fragment = rebuild(store, state, index, &name).await.context(|| format!("rebuild {name} from pack tables"))?;
+                let fragment =
+                    rebuild(store, state, index, &name).await.context(|| format!("rebuild {name} from pack tables"))?;
                 report.rebuilt.push((name, error));
                 fragment
             }
@@ -83,7 +85,9 @@ pub(crate) async fn fetch(store: &Store, name: &ObjectName) -> Result<Fragment> 
 async fn rebuild(store: &Store, state: &LogState, index: &Index, lost: &ObjectName) -> Result<Fragment> {
     let mut known = index.known_packs();
     for (_, name) in &state.fragments {
-        if name.session == lost.session && name != lost && !index.has_fragment(name)
+        if name.session == lost.session
+            && name != lost
+            && !index.has_fragment(name)
             && let Ok(fragment) = fetch(store, name).await
         {
             known.extend(fragment.packs.iter().map(|pack| pack.name));
@@ -116,7 +120,11 @@ async fn rebuild(store: &Store, state: &LogState, index: &Index, lost: &ObjectNa
 }
 
 /// Reads a pack's table: two small ranges.
-pub(crate) async fn read_table(store: &Store, name: &ObjectName, size: u64) -> Result<Vec<crate::format::pack::TableEntry>> {
+pub(crate) async fn read_table(
+    store: &Store,
+    name: &ObjectName,
+    size: u64,
+) -> Result<Vec<crate::format::pack::TableEntry>> {
     let object = StoredObject::Named(*name);
     let start = size.saturating_sub(PackTrailer::LEN as u64);
     let trailer: Bytes = store.get_range(&object, start..size).await?;

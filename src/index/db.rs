@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-use redb::{Builder, Database, DatabaseError, MultimapTableDefinition, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{
+    Builder, Database, DatabaseError, MultimapTableDefinition, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    TableDefinition,
+};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::fragment::{Fragment, FragmentEntry};
@@ -123,9 +126,14 @@ impl Index {
         let txn = self.db.begin_write().map_err(|error| failed("write the local index", error))?;
         {
             let mut meta = txn.open_table(META).map_err(|error| failed("open the local index", error))?;
-            let found = meta.get("is").map_err(|error| failed("read the local index", error))?.map(|value| value.value().to_vec());
+            let found = meta
+                .get("is")
+                .map_err(|error| failed("read the local index", error))?
+                .map(|value| value.value().to_vec());
             match found {
-                Some(found) if found != wanted => return Err(Error::corrupt("the local index belongs to something else")),
+                Some(found) if found != wanted => {
+                    return Err(Error::corrupt("the local index belongs to something else"));
+                }
                 Some(_) => {}
                 None => {
                     meta.insert("is", wanted.as_slice()).map_err(|error| failed("write the local index", error))?;
@@ -203,7 +211,8 @@ impl Index {
         let txn = self.db.begin_write().map_err(|error| failed("write the local index", error))?;
         {
             let mut pack_table = txn.open_table(PACKS).map_err(|error| failed("write the local index", error))?;
-            let mut fragment_table = txn.open_table(FRAGMENTS).map_err(|error| failed("write the local index", error))?;
+            let mut fragment_table =
+                txn.open_table(FRAGMENTS).map_err(|error| failed("write the local index", error))?;
             let mut entries: Vec<(FragmentEntry, u32)> = Vec::new();
             for (name, fragment) in fragments {
                 let mut numbers = Vec::with_capacity(fragment.packs.len());
@@ -228,7 +237,8 @@ impl Index {
             for (entry, number) in &entries {
                 let value = encode_location(entry, *number);
                 let id = entry.id.as_bytes();
-                let known = chunks.get(id).map_err(|error| failed("read the local index", error))?.map(|old| *old.value());
+                let known =
+                    chunks.get(id).map_err(|error| failed("read the local index", error))?.map(|old| *old.value());
                 match known {
                     None => drop(chunks.insert(id, &value).map_err(|error| failed("write the local index", error))?),
                     Some(known) if known == value => {}
@@ -352,7 +362,8 @@ impl Index {
         let chunks = txn.open_table(CHUNKS).map_err(|error| failed("read the local index", error))?;
         let spares = txn.open_multimap_table(SPARES).map_err(|error| failed("read the local index", error))?;
         let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
-        let usable = |location: &Location| packs.infos.get(location.pack as usize).is_some_and(|info| is_there(&info.name));
+        let usable =
+            |location: &Location| packs.infos.get(location.pack as usize).is_some_and(|info| is_there(&info.name));
         let first = chunks.get(id.as_bytes()).map_err(|error| failed("read the local index", error))?;
         if let Some(location) = first.map(|value| decode_location(value.value())).filter(usable) {
             return Ok(Some(location));

@@ -87,7 +87,8 @@ impl Chain {
         }
         state.checkpoint = None;
         self.advance(&mut state).await?;
-        Ok((state.checkpoint == Some((number, hash)) || self.is_named(number, hash, state.head).await?).then_some(state))
+        Ok((state.checkpoint == Some((number, hash)) || self.is_named(number, hash, state.head).await?)
+            .then_some(state))
     }
 
     /// True if an entry after `number` names this state object.

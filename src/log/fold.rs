@@ -46,7 +46,10 @@ impl LogState {
                 session.last_seen = entry.number;
             }
         } else {
-            odd.push(format!("log entry {}: by session {}, which is not open: it has no effect", entry.number, entry.session));
+            odd.push(format!(
+                "log entry {}: by session {}, which is not open: it has no effect",
+                entry.number, entry.session
+            ));
         }
         Ok(odd)
     }

@@ -92,10 +92,6 @@ impl UnnamedPack {
     /// Hashes the pack (about 0.25 s a GB on one core) and names it after hash and session.
     pub(crate) fn name(self, session: SessionId) -> SealedPack {
         let hash = object_hash(&self.stored);
-        SealedPack {
-            name: ObjectName { kind: self.kind, hash, session },
-            stored: self.stored,
-            table: self.table,
-        }
+        SealedPack { name: ObjectName { kind: self.kind, hash, session }, stored: self.stored, table: self.table }
     }
 }

@@ -79,7 +79,10 @@ impl<'a> PackScan<'a> {
             let header = RecordHeader::decode(stored.get(at..).unwrap_or_default())
                 .context(|| format!("record of chunk {} at {at}", entry.record.id))?;
             if header != entry.record {
-                return Err(Error::corrupt(format!("record of chunk {} at {at}: table and header differ", entry.record.id)));
+                return Err(Error::corrupt(format!(
+                    "record of chunk {} at {at}: table and header differ",
+                    entry.record.id
+                )));
             }
         }
         Ok(Self { stored, table })

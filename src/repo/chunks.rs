@@ -14,7 +14,13 @@ use crate::pack::{Location, read_record};
 use crate::store::StoredObject;
 
 /// Decodes a record and proves that it is the chunk asked for.
-pub(crate) fn decode_verified(id: ChunkId, location: &Location, record: &[u8], decoder: &mut Decoder, out: &mut Vec<u8>) -> Result<()> {
+pub(crate) fn decode_verified(
+    id: ChunkId,
+    location: &Location,
+    record: &[u8],
+    decoder: &mut Decoder,
+    out: &mut Vec<u8>,
+) -> Result<()> {
     let (header, payload) = read_record(id, location, record)?;
     out.clear();
     decoder
@@ -53,7 +59,8 @@ impl Repository {
     pub(crate) async fn read_at(&self, id: &ChunkId, pack: &PackInfo, location: &Location) -> Result<Bytes> {
         let record = self.store().get_range(&StoredObject::Named(pack.name), location.range()).await?;
         let mut plain = Vec::new();
-        decode_verified(*id, location, &record, &mut Decoder::new(), &mut plain).context(|| format!("read {}", pack.name))?;
+        decode_verified(*id, location, &record, &mut Decoder::new(), &mut plain)
+            .context(|| format!("read {}", pack.name))?;
         Ok(Bytes::from(plain))
     }
 }
@@ -107,7 +114,9 @@ impl ChunkCache {
             inner.bytes -= old.len();
         }
         while inner.bytes > self.most && inner.chunks.len() > 1 {
-            let Some(oldest) = inner.chunks.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id) else { return };
+            let Some(oldest) = inner.chunks.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id) else {
+                return;
+            };
             if let Some((old, _)) = inner.chunks.remove(&oldest) {
                 inner.bytes -= old.len();
             }

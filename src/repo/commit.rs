@@ -82,9 +82,9 @@ impl Repository {
     ) -> Result<Option<(ObjectName, Fragment)>> {
         let is_dead = |name: &ObjectName| state.retired.contains_key(name) || state.quarantined.contains_key(name);
         let pack_lost = commit.relied.iter().any(|number| index.pack(*number).is_none_or(|pack| is_dead(&pack.name)));
-        let parent_lost = commit.parent.is_some_and(|parent| {
-            state.backups.get(&parent).is_none_or(|backup| backup.forgotten.is_some())
-        });
+        let parent_lost = commit
+            .parent
+            .is_some_and(|parent| state.backups.get(&parent).is_none_or(|backup| backup.forgotten.is_some()));
         if !pack_lost && !parent_lost {
             return Ok(None);
         }
@@ -121,7 +121,13 @@ impl Repository {
     }
 
     /// Copies chunks out of retired packs into packs of our own. Rule *wait-for-sessions* keeps those objects while our session is open.
-    async fn copy_out(&self, session: &Session, index: &Index, lost: &[ChunkId], state: &LogState) -> Result<(ObjectName, Fragment)> {
+    async fn copy_out(
+        &self,
+        session: &Session,
+        index: &Index,
+        lost: &[ChunkId],
+        state: &LogState,
+    ) -> Result<(ObjectName, Fragment)> {
         let config = self.config();
         let mut fragment = Fragment::default();
         let new_builder = |kind| PackBuilder::new(kind, config.family, config.pack_target as usize);
@@ -129,8 +135,11 @@ impl Repository {
         let mut encoder = Encoder::new(config.level)?;
         for id in lost {
             let location = index.last_resort(id, |name| state.retired.contains_key(name))?;
-            let Some((location, pack)) = location.and_then(|location| Some((location, index.pack(location.pack)?))) else {
-                let message = format!("chunk {id}: its pack was retired and is gone; nothing was committed, run the backup again");
+            let Some((location, pack)) = location.and_then(|location| Some((location, index.pack(location.pack)?)))
+            else {
+                let message = format!(
+                    "chunk {id}: its pack was retired and is gone; nothing was committed, run the backup again"
+                );
                 return Err(Error::new(crate::error::ErrorKind::Busy, message));
             };
             let plain = self.read_at(id, &pack, &location).await?;
@@ -152,7 +161,8 @@ impl Repository {
         let Some(unnamed) = builder.seal() else { return Ok(()) };
         let sealed = unnamed.name(session.id());
         self.store().put_new(&StoredObject::Named(sealed.name), sealed.stored.clone()).await?;
-        let pack = u16::try_from(fragment.packs.len()).map_err(|_| Error::invalid("more than 65535 packs in one fragment"))?;
+        let pack =
+            u16::try_from(fragment.packs.len()).map_err(|_| Error::invalid("more than 65535 packs in one fragment"))?;
         fragment.packs.push(FragmentPack { name: sealed.name, size: sealed.stored.len() as u64 });
         fragment.entries.extend(sealed.table.iter().map(|entry| FragmentEntry {
             id: entry.record.id,

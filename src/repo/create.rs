@@ -83,7 +83,10 @@ impl Repository {
         match store.create(&StoredObject::Config, stored).await? {
             Put::Created => Self::open(store, OpenOptions::default(), environment).await,
             Put::AlreadyThere(_) => {
-                let message = format!("{}: somebody else made a repository there just now; it was left as it is", store.display());
+                let message = format!(
+                    "{}: somebody else made a repository there just now; it was left as it is",
+                    store.display()
+                );
                 Err(Error::new(ErrorKind::Busy, message))
             }
         }
@@ -117,7 +120,8 @@ impl Repository {
         self.chain().advance(&mut state).await?;
         loop {
             let records = decide(&state)?;
-            let appended = self.chain().append(&mut state, NO_SESSION, records, &*environment.clock, &*environment.entropy);
+            let appended =
+                self.chain().append(&mut state, NO_SESSION, records, &*environment.clock, &*environment.entropy);
             let appended = appended.await?;
             self.set_state(state.clone());
             if matches!(appended, Append::Done) {
@@ -137,7 +141,11 @@ async fn no_repository(store: &Store) -> Error {
         )),
         Ok(false) => Error::new(
             ErrorKind::NotFound,
-            format!("open the repository {}: there is none; `everpack init -r {}` makes one", store.display(), store.display()),
+            format!(
+                "open the repository {}: there is none; `everpack init -r {}` makes one",
+                store.display(),
+                store.display()
+            ),
         ),
         Err(error) => error.context(format!("open the repository {}", store.display())),
     }

@@ -50,7 +50,12 @@ impl Repository {
         let plain = self.read_chunk(index, &segment.chunk).await.context(|| "read a manifest segment")?;
         let entries = SegmentReader::new(&plain)?.collect::<Result<Vec<_>>>()?;
         if entries.len() != segment.entry_count as usize {
-            let message = format!("manifest segment {}: {} entries, {} expected", segment.chunk, entries.len(), segment.entry_count);
+            let message = format!(
+                "manifest segment {}: {} entries, {} expected",
+                segment.chunk,
+                entries.len(),
+                segment.entry_count
+            );
             return Err(Error::corrupt(message));
         }
         Ok(entries)

@@ -19,9 +19,9 @@ mod writer;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-pub use create::{InitOptions, OpenOptions};
 pub(crate) use chunks::{ChunkCache, decode_verified};
 pub(crate) use commit::Commit;
+pub use create::{InitOptions, OpenOptions};
 pub(crate) use entries::{EntryStream, pieces_of};
 pub(crate) use session::{Session, SessionRequest};
 pub(crate) use writer::{CodedChunk, Finished, Writer};
@@ -142,7 +142,9 @@ impl Repository {
     pub fn backups(&self) -> Vec<BackupInfo> {
         let state = self.state();
         let listed = state.listed().into_iter();
-        listed.map(|backup| BackupInfo { id: backup.manifest.hash, entry: backup.entry, summary: backup.summary.clone() }).collect()
+        listed
+            .map(|backup| BackupInfo { id: backup.manifest.hash, entry: backup.entry, summary: backup.summary.clone() })
+            .collect()
     }
 
     /// A backup by id, by a unique prefix of one, or `latest` (of all, or of a lineage as `latest:NAME`).
@@ -156,7 +158,10 @@ impl Repository {
             if rest.is_empty() || lineage.is_some() {
                 let wanted = |backup: &&BackupInfo| lineage.is_none_or(|name| backup.summary.lineage_name == name);
                 return backups.iter().rfind(wanted).cloned().ok_or_else(|| {
-                    Error::new(ErrorKind::NotFound, format!("backup {spec:?}: no backup of that lineage; `everpack list` shows them"))
+                    Error::new(
+                        ErrorKind::NotFound,
+                        format!("backup {spec:?}: no backup of that lineage; `everpack list` shows them"),
+                    )
                 });
             }
         }
@@ -206,7 +211,8 @@ impl Repository {
                 let directory = self.environment().cache.as_ref().map(|cache| cache.join(self.id().to_string()));
                 let id = self.id();
                 let index = tokio::task::spawn_blocking(move || Index::open(directory.as_deref(), id));
-                let index = Arc::new(index.await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))??);
+                let index =
+                    Arc::new(index.await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))??);
                 Arc::clone(slot.insert(index))
             }
         };

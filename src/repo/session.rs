@@ -49,7 +49,8 @@ impl Session {
             let id = SessionId::from_bytes(environment.entropy.array()?);
             let mut records = repository.fence_the_dead(&state, &request).await?;
             records.insert(0, Record::SessionOpened(repository.describe_session(id, &request)));
-            let appended = repository.chain().append(&mut state, id, records, &*environment.clock, &*environment.entropy);
+            let appended =
+                repository.chain().append(&mut state, id, records, &*environment.clock, &*environment.entropy);
             let appended = appended.await?;
             repository.set_state(state.clone());
             if matches!(appended, Append::Done) {
@@ -79,7 +80,8 @@ impl Session {
             self.repository.set_state(state.clone());
             let records = decide(&state).await?;
             let chain = self.repository.chain();
-            let appended = chain.append(&mut state, self.id, records, &*environment.clock, &*environment.entropy).await?;
+            let appended =
+                chain.append(&mut state, self.id, records, &*environment.clock, &*environment.entropy).await?;
             self.repository.set_state(state.clone());
             if matches!(appended, Append::Done) {
                 return Ok(());
@@ -139,7 +141,8 @@ impl Repository {
                 let why = format!("process {} of host {} is gone", info.pid, info.host);
                 records.push(Record::SessionFenced { session: id, why });
             } else if holds_ours && request.takeover {
-                let why = format!("taken over by process {} of host {}", std::process::id(), self.environment().process.host);
+                let why =
+                    format!("taken over by process {} of host {}", std::process::id(), self.environment().process.host);
                 records.push(Record::SessionFenced { session: id, why });
             } else if holds_ours {
                 let silent = self.silent_for(session).await?;

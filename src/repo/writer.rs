@@ -97,7 +97,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Writer {
     /// Starts the packing thread. `uploads` packs are on their way at once; each is up to a pack's target in memory.
-    pub(crate) fn start(repository: &Repository, session: Arc<Session>, index: Arc<Index>, absent: HashSet<u32>, uploads: usize) -> Self {
+    pub(crate) fn start(
+        repository: &Repository,
+        session: Arc<Session>,
+        index: Arc<Index>,
+        absent: HashSet<u32>,
+        uploads: usize,
+    ) -> Self {
         let shared = Arc::new(Shared {
             index,
             fresh: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -161,7 +167,8 @@ impl Writer {
         // If the thread is gone already, joining it tells why.
         let _sent = self.queue.send(Message::Finish);
         drop(self.queue);
-        let finished = self.thread.join().map_err(|_| Error::new(ErrorKind::Unavailable, "the packing thread panicked"))??;
+        let finished =
+            self.thread.join().map_err(|_| Error::new(ErrorKind::Unavailable, "the packing thread panicked"))??;
         let relied = std::mem::take(&mut *lock(&self.shared.relied));
         Ok((finished, relied))
     }
@@ -295,7 +302,8 @@ impl Packer {
         loop {
             let joined = if all { runtime.block_on(self.uploads.join_next()) } else { self.uploads.try_join_next() };
             let Some(joined) = joined else { return Ok(()) };
-            let sealed = joined.map_err(|error| Error::new(ErrorKind::Unavailable, format!("store a pack: {error}")))??;
+            let sealed =
+                joined.map_err(|error| Error::new(ErrorKind::Unavailable, format!("store a pack: {error}")))??;
             self.note(&sealed)?;
         }
     }

@@ -266,7 +266,11 @@ fn look(pending: Pending) -> Looked {
             return Ok(None);
         }
         let link_target = match kind {
-            EntryKind::Symlink => rustix::fs::readlinkat(&directory, name, Vec::new())?.into_bytes(),
+            EntryKind::Symlink => match rustix::fs::readlinkat(&directory, name, Vec::new()) {
+                // No longer a link.
+                Err(Errno::INVAL) => return Ok(None),
+                link_target => link_target?.into_bytes(),
+            },
             EntryKind::File | EntryKind::Directory => Vec::new(),
         };
         Ok(Some((stat, link_target)))
@@ -281,8 +285,7 @@ fn look(pending: Pending) -> Looked {
 
 /// True if the name no longer is what the listing said.
 fn is_gone(error: &io::Error) -> bool {
-    // A link that was replaced by something else is not a link: EINVAL.
-    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::INVAL))
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
 }
 
 /// Names under which MatrixOne writes before it renames.

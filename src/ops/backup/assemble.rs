@@ -114,8 +114,9 @@ impl<'a> Assembler<'a> {
             return Err(Error::new(ErrorKind::Unavailable, "stopped on request; nothing was committed"));
         }
         let chunk = self.coder.store_meta(&plain)?;
-        let plain_len = u32::try_from(plain.len())
-            .map_err(|_| Error::invalid(format!("a segment of {} bytes: one path or list is too large", plain.len())))?;
+        let plain_len = u32::try_from(plain.len()).map_err(|_| {
+            Error::invalid(format!("a segment of {} bytes: one path or list is too large", plain.len()))
+        })?;
         self.done.segments.push(SegmentRef { chunk, plain_len, entry_count, first_key });
         Ok(())
     }

@@ -106,7 +106,8 @@ impl Coder {
             }
         }
         self.writer.deliver(ObjectKind::DataPack, coded)?;
-        let piece = |(chunk, id): (&GroupChunk, &ChunkId)| Piece { chunk: *id, offset: 0, len: len_u32(chunk.range.len()) };
+        let piece =
+            |(chunk, id): (&GroupChunk, &ChunkId)| Piece { chunk: *id, offset: 0, len: len_u32(chunk.range.len()) };
         Ok(group.chunks.iter().zip(&ids).map(piece).collect())
     }
 
@@ -121,7 +122,9 @@ impl Coder {
             back.clear();
             decoder.decode_into(encoded.coding, &encoded.payload, len_u32(plain.len()), back)?;
             if back != plain {
-                let message = format!("chunk {id}: does not decode to what was coded; nothing was stored. Check this machine's memory");
+                let message = format!(
+                    "chunk {id}: does not decode to what was coded; nothing was stored. Check this machine's memory"
+                );
                 return Err(Error::corrupt(message));
             }
             Ok(CodedChunk { id, plain_len: len_u32(plain.len()), coding: encoded.coding, payload: encoded.payload })

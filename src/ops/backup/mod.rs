@@ -204,7 +204,8 @@ async fn run(
     };
     let runtime = tokio::runtime::Handle::current();
     let outcome = tokio::task::spawn_blocking(move || plan::run(&runtime, job, source, writer)).await;
-    let outcome = outcome.map_err(|error| Error::new(ErrorKind::Unavailable, format!("the backup's planner: {error}")))??;
+    let outcome =
+        outcome.map_err(|error| Error::new(ErrorKind::Unavailable, format!("the backup's planner: {error}")))??;
 
     let finished_at = repository.environment().clock.now();
     let counts = outcome.counts;

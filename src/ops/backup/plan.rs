@@ -13,8 +13,8 @@ use crate::id::ObjectHash;
 use crate::index::Index;
 use crate::manifest::order;
 use crate::progress::{Event, Monitor, Phase};
-use crate::repo::{Entry, EntryKind, EntryStream, FileFormat, Manifest, Pieces, Repository, Totals, Transform, Writer};
 use crate::repo::Finished;
+use crate::repo::{Entry, EntryKind, EntryStream, FileFormat, Manifest, Pieces, Repository, Totals, Transform, Writer};
 use crate::source::{Skipped, Source, SourceEntry, display_path};
 use crate::tae::{FileClass, classify, physical_len};
 
@@ -122,7 +122,12 @@ impl Stop {
 }
 
 /// Runs the whole pipeline; returns when everything is stored, or nothing more will be.
-pub(super) fn run(runtime: &tokio::runtime::Handle, job: Job, mut source: Box<dyn Source>, writer: Writer) -> Result<Outcome> {
+pub(super) fn run(
+    runtime: &tokio::runtime::Handle,
+    job: Job,
+    mut source: Box<dyn Source>,
+    writer: Writer,
+) -> Result<Outcome> {
     let stop = Arc::new(Stop::default());
     let writer = Arc::new(writer);
     let coder = Arc::new(Coder::new(&job.repository, Arc::clone(&writer), job.options.memory)?);
@@ -152,7 +157,8 @@ pub(super) fn run(runtime: &tokio::runtime::Handle, job: Job, mut source: Box<dy
         if let Err(error) = planned {
             stop.fail(error);
         }
-        let assembled = assembler.join().unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, "the assembler panicked")));
+        let assembled =
+            assembler.join().unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, "the assembler panicked")));
         assembled.map(|assembled| (assembled, took_over, removed))
     });
     let skipped = source.skipped();
@@ -187,7 +193,8 @@ fn finish(assembled: Assembled, skipped: Skipped, options: &BackupOptions, write
     if partial && !options.allow_partial {
         writer.abandon();
         let first = problems.iter().find(|problem| problem.incomplete);
-        let example = first.map_or_else(String::new, |problem| format!("; first {}: {}", problem.path, problem.message));
+        let example =
+            first.map_or_else(String::new, |problem| format!("; first {}: {}", problem.path, problem.message));
         let message = format!(
             "{problem_count} files could not be backed up{example}. Nothing was committed; what was read is stored and will not be sent \
              again. Mend it, exclude them, or accept a backup without them by --allow-partial"
@@ -384,7 +391,8 @@ impl<'a> ParentCursor<'a> {
                 None => self.stream = None,
                 Some(Err(error)) => {
                     // A damaged parent costs reading, not the backup.
-                    let message = format!("the rest of the parent backup cannot be read ({error}): its files are read again");
+                    let message =
+                        format!("the rest of the parent backup cannot be read ({error}): its files are read again");
                     self.monitor.event(Event::Warning { message });
                     self.stream = None;
                 }
@@ -427,4 +435,3 @@ pub(super) fn problem(path: &[u8], message: impl Into<String>, incomplete: bool)
 pub(super) const fn problem_limit() -> usize {
     PROBLEMS
 }
-

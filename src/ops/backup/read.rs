@@ -193,7 +193,11 @@ impl<'a> FileRun<'a> {
     }
 
     /// The map of a TAE object, if it is one, and what the file is.
-    fn understand(&mut self, file: &dyn SourceFile, transform: Transform) -> Result<(Option<ObjectLayout>, FileFormat)> {
+    fn understand(
+        &mut self,
+        file: &dyn SourceFile,
+        transform: Transform,
+    ) -> Result<(Option<ObjectLayout>, FileFormat)> {
         let at = At(file);
         let layout = match transform {
             Transform::None => ObjectLayout::read(&at)?,

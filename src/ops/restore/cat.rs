@@ -31,7 +31,10 @@ pub async fn cat(
     let name = display_path(path);
     let entry = find_entry(repository, &index, &manifest, path).await?;
     let entry = entry.filter(|entry| entry.kind == EntryKind::File).ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, format!("cat {name}: backup {} has no file of that path; `everpack ls -R` shows them", backup.id))
+        Error::new(
+            ErrorKind::NotFound,
+            format!("cat {name}: backup {} has no file of that path; `everpack ls -R` shows them", backup.id),
+        )
     })?;
     let cache = Arc::new(ChunkCache::new(CACHE_BYTES));
     let mut framer = (framing.of(&entry) == Transform::DiskCrc).then(Framer::new);
@@ -62,7 +65,12 @@ pub async fn cat(
     Ok(written)
 }
 
-fn put(out: &mut (dyn Write + Send), bytes: &[u8], framer: Option<&mut Framer>, framed: &mut Vec<u8>) -> std::io::Result<u64> {
+fn put(
+    out: &mut (dyn Write + Send),
+    bytes: &[u8],
+    framer: Option<&mut Framer>,
+    framed: &mut Vec<u8>,
+) -> std::io::Result<u64> {
     let Some(framer) = framer else {
         out.write_all(bytes)?;
         return Ok(bytes.len() as u64);

@@ -72,7 +72,12 @@ thread_local! {
 }
 
 impl Fetcher {
-    pub(super) fn new(repository: &Repository, index: &Arc<Index>, memory: u64, monitor: Arc<dyn Monitor>) -> Result<Self> {
+    pub(super) fn new(
+        repository: &Repository,
+        index: &Arc<Index>,
+        memory: u64,
+        monitor: Arc<dyn Monitor>,
+    ) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
             .thread_name(|at| format!("everpack-decode-{at}"))
             .build()
@@ -89,7 +94,13 @@ impl Fetcher {
     }
 
     /// Reads and writes everything that a window wants, then publishes the files that are complete.
-    pub(super) async fn run(&self, window: Window, target: &Arc<Target>, options: &RestoreOptions, report: &mut RestoreReport) -> Result<()> {
+    pub(super) async fn run(
+        &self,
+        window: Window,
+        target: &Arc<Target>,
+        options: &RestoreOptions,
+        report: &mut RestoreReport,
+    ) -> Result<()> {
         let Window { files, wants } = window;
         let shared = Arc::new(Shared {
             files,
@@ -106,7 +117,8 @@ impl Fetcher {
             Err(error) => Err(error),
         };
         report.bytes_written += shared.written.load(Ordering::Relaxed);
-        let shared = Arc::into_inner(shared).ok_or_else(|| Error::new(ErrorKind::Unavailable, "a worker still runs"))?;
+        let shared =
+            Arc::into_inner(shared).ok_or_else(|| Error::new(ErrorKind::Unavailable, "a worker still runs"))?;
         if let Err(error) = outcome {
             publish::discard(shared.files);
             return Err(error);
@@ -152,7 +164,12 @@ impl Fetcher {
             }
             let Some(pack) = self.index.pack(chunk.location.pack) else { continue };
             last_pack = Some(chunk.location.pack);
-            reads.push(Read { object: StoredObject::Named(pack.name), start: range.start, end: range.end, chunks: vec![chunk] });
+            reads.push(Read {
+                object: StoredObject::Named(pack.name),
+                start: range.start,
+                end: range.end,
+                chunks: vec![chunk],
+            });
         }
         Ok(reads)
     }
@@ -162,7 +179,10 @@ impl Fetcher {
         let slots = Arc::new(Semaphore::new(READS_MOST));
         for read in reads {
             if self.monitor.cancelled() {
-                return Err(Error::new(ErrorKind::Unavailable, "stopped on request; complete files stay, --delta goes on from here"));
+                return Err(Error::new(
+                    ErrorKind::Unavailable,
+                    "stopped on request; complete files stay, --delta goes on from here",
+                ));
             }
             if let Some(error) = shared.fatal.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 return Err(error);
@@ -268,7 +288,8 @@ fn write_wants(wants: &[Want], plain: &[u8], shared: &Shared) {
         };
         // A hole stays a hole: the file was made with its length, and what was never written reads as zeros.
         let is_hole = file.entry.sparse && !file.target.resumed() && bytes.iter().all(|byte| *byte == 0);
-        if !is_hole && let Err(error) = file.target.write_at(want.at, bytes).context(|| display_path(&file.entry.path)) {
+        if !is_hole && let Err(error) = file.target.write_at(want.at, bytes).context(|| display_path(&file.entry.path))
+        {
             set_fatal(shared, error);
             return;
         }

@@ -29,7 +29,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::log_record::Purpose;
 use crate::id::ObjectHash;
 use crate::progress::{Event, Monitor, Phase};
-use crate::repo::{BackupInfo, Entry, EntryKind, EntryStream, Repository, Session, SessionRequest, Transform, pieces_of};
+use crate::repo::{
+    BackupInfo, Entry, EntryKind, EntryStream, Repository, Session, SessionRequest, Transform, pieces_of,
+};
 use crate::source::display_path;
 use crate::units::MIB;
 
@@ -213,7 +215,8 @@ async fn run(
     }
     let manifest = repository.manifest(&backup.id).await?;
     let target = Arc::new(Target::create(target, options.mode)?);
-    let (bytes, items) = if selection.is_everything() { (manifest.totals.bytes, manifest.totals.files) } else { (0, 0) };
+    let (bytes, items) =
+        if selection.is_everything() { (manifest.totals.bytes, manifest.totals.files) } else { (0, 0) };
     monitor.event(Event::Begin { phase: Phase::Restoring, bytes, items });
 
     let mut entries = EntryStream::of_segments(repository, &index, selection.segments(&manifest));
@@ -231,7 +234,10 @@ async fn run(
         };
         for entry in segment {
             if monitor.cancelled() {
-                return Err(Error::new(ErrorKind::Unavailable, "stopped on request; complete files stay, --delta goes on from here"));
+                return Err(Error::new(
+                    ErrorKind::Unavailable,
+                    "stopped on request; complete files stay, --delta goes on from here",
+                ));
             }
             if !selection.wants(&entry) {
                 continue;
@@ -246,7 +252,9 @@ async fn run(
                     target.make_symlink(&entry.path, &entry.link_target, &attributes(&entry))?;
                     report.symlinks += 1;
                 }
-                EntryKind::File => plan_file(repository, &index, &mut planner, &fetcher, &target, entry, report).await?,
+                EntryKind::File => {
+                    plan_file(repository, &index, &mut planner, &fetcher, &target, entry, report).await?
+                }
             }
         }
     }
@@ -255,7 +263,10 @@ async fn run(
     }
     let kept = planner.kept();
     if selected == 0 && !selection.is_everything() {
-        return Err(Error::new(ErrorKind::NotFound, "nothing in the backup is of that path or pattern; `everpack ls -R` shows what is"));
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "nothing in the backup is of that path or pattern; `everpack ls -R` shows what is",
+        ));
     }
     drop(planner);
     report.bytes_kept += kept;

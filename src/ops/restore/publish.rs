@@ -187,7 +187,10 @@ pub(super) async fn finish(target: Arc<Target>, report: &mut RestoreReport) -> R
         ));
     }
     if finished.set_id_dropped > 0 {
-        report.remarks.push(format!("{} of them lost their set-user-id or set-group-id bit for that reason", finished.set_id_dropped));
+        report.remarks.push(format!(
+            "{} of them lost their set-user-id or set-group-id bit for that reason",
+            finished.set_id_dropped
+        ));
     }
     if finished.stale_removed > 0 {
         report.remarks.push(format!("{} temporary files of an earlier restore were removed", finished.stale_removed));
@@ -196,11 +199,18 @@ pub(super) async fn finish(target: Arc<Target>, report: &mut RestoreReport) -> R
 }
 
 /// The entry of a path in a manifest.
-pub(crate) async fn find_entry(repository: &Repository, index: &Arc<Index>, manifest: &Manifest, path: &[u8]) -> Result<Option<Entry>> {
+pub(crate) async fn find_entry(
+    repository: &Repository,
+    index: &Arc<Index>,
+    manifest: &Manifest,
+    path: &[u8],
+) -> Result<Option<Entry>> {
     let at = manifest.segments.partition_point(|segment| segment.first_key.as_slice() <= path);
     let Some(segment) = at.checked_sub(1).and_then(|at| manifest.segments.get(at)) else { return Ok(None) };
     let entries = repository.read_segment(index, segment).await?;
     Ok(entries.into_iter().find(|entry| {
-        entry.path == path && order::compare(&entry.path, false, path, false).is_eq() && entry.kind != EntryKind::Directory
+        entry.path == path
+            && order::compare(&entry.path, false, path, false).is_eq()
+            && entry.kind != EntryKind::Directory
     }))
 }

@@ -170,7 +170,9 @@ impl Planner {
         }
         let hash = match transform {
             Transform::None => hash_of(&There(&existing), &mut self.buffer),
-            Transform::DiskCrc => Unframed::new(There(&existing)).and_then(|unframed| hash_of(&unframed, &mut self.buffer)),
+            Transform::DiskCrc => {
+                Unframed::new(There(&existing)).and_then(|unframed| hash_of(&unframed, &mut self.buffer))
+            }
         };
         // What cannot be read is not what we want.
         Ok(hash.is_ok_and(|hash| hash == entry.hash))
@@ -183,7 +185,8 @@ impl Planner {
         }
         self.buffer.resize(piece.len as usize, 0);
         let whole = self.buffer.len();
-        let resumed = file.target.resumed() && file.target.read_at(at, &mut self.buffer).is_ok_and(|read| read == whole);
+        let resumed =
+            file.target.resumed() && file.target.read_at(at, &mut self.buffer).is_ok_and(|read| read == whole);
         if resumed && chunk_id(&self.buffer) == piece.chunk {
             return Ok(true);
         }
@@ -214,7 +217,11 @@ impl ReadAt for There<'_> {
 
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let read = self.0.read_at(offset, buffer)?;
-        if read == buffer.len() { Ok(()) } else { Err(Error::corrupt(format!("the file ends at {}", offset + read as u64))) }
+        if read == buffer.len() {
+            Ok(())
+        } else {
+            Err(Error::corrupt(format!("the file ends at {}", offset + read as u64)))
+        }
     }
 }
 
@@ -237,6 +244,12 @@ pub(super) fn hash_of(reader: &dyn ReadAt, buffer: &mut Vec<u8>) -> Result<crate
 pub(super) fn part<'a>(want: &Want, plain: &'a [u8]) -> Result<&'a [u8]> {
     let start = want.offset as usize;
     plain.get(start..start + want.len as usize).ok_or_else(|| {
-        Error::corrupt(format!("chunk {}: {} bytes, but bytes {}+{} are asked for", want.chunk, plain.len(), want.offset, want.len))
+        Error::corrupt(format!(
+            "chunk {}: {} bytes, but bytes {}+{} are asked for",
+            want.chunk,
+            plain.len(),
+            want.offset,
+            want.len
+        ))
     })
 }

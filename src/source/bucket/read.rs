@@ -3,7 +3,6 @@
 //! Opening costs no request: every reply tells which object it is of, and that is compared with the listing, so bytes of
 //! two versions are never mixed.
 
-
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;

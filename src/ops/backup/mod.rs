@@ -172,6 +172,8 @@ async fn run(
         .map(|(name, error)| format!("{name} could not be read ({error}); its chunks were found through pack tables"))
         .collect();
     let absent = repository.absent_packs(&index).await?;
+    // From here on a chunk that was only there is unknown: neither taken over with a parent's entry nor relied on.
+    index.discount(&absent);
     let quarantined = !repository.state().quarantined.is_empty();
     if !absent.is_empty() {
         warnings.push(format!(

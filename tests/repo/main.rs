@@ -1,0 +1,4 @@
+//! Whole repositories: scenarios crossed with damage, crash points and real data.
+
+mod basics;
+mod support;

@@ -34,7 +34,8 @@ impl Scene {
     pub async fn with(options: InitOptions) -> Self {
         let scratch = TempDir::new().unwrap();
         let store = Store::open(scratch.path().join("repo").to_str().unwrap()).await.unwrap();
-        let repository = Repository::create(store, &options, environment(Some(scratch.path().join("cache")))).await.unwrap();
+        let repository =
+            Repository::create(store, &options, environment(Some(scratch.path().join("cache")))).await.unwrap();
         Self { scratch, repository }
     }
 

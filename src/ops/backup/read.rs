@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::BackupOptions;
 use super::code::{Coded, Coder, Group, GroupChunk};
-use super::plan::{Job, Problem, Stop, is_stable, problem};
+use super::plan::{Job, Problem, Stop, is_stable, problem, stopped};
 use crate::codec::{Cutter, FileHasher, Gear, Hint, Lz4Walker, Segment, units};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::manifest::{PIECES_DIRECT_MAX, PieceListCutter};
@@ -301,7 +301,7 @@ impl<'a> FileRun<'a> {
     fn fill(&mut self, stream: &mut Stream<'_>, want: usize) -> Result<(), Failed> {
         while stream.rest().len() < want && !stream.ended {
             if self.reader.stop.is_set() || self.reader.monitor.cancelled() {
-                return Err(Failed::Repository(Error::new(ErrorKind::Unavailable, "the backup stopped")));
+                return Err(Failed::Repository(stopped()));
             }
             let (physical, logical) = stream.read_more().map_err(Failed::File)?;
             self.hasher.update(&stream.group.bytes[logical..]);

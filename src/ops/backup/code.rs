@@ -87,9 +87,10 @@ impl Coder {
             let outcome = coder.code(&group);
             drop(group);
             drop(paid);
+            // Before the reply: whoever has all replies may count on being the last to hold the coder.
+            drop(coder);
             // If nobody waits for the outcome, the run is over.
             let _sent = reply.send(outcome);
-            drop(coder);
         });
         coded
     }

@@ -65,7 +65,7 @@ need_rust() {
     fi
     rust_is_enough ||
         give_up "Rust $wanted or newer is needed (found: $(cargo --version 2>/dev/null || echo none))" \
-            "install it with rustup (https://rustup.rs, or the package rustup of Debian 13 and newer), then run this again"
+            "install it with rustup (a package of Debian 13 and newer, elsewhere its own installer), then run this again"
 }
 
 # unpack_captures ARCHIVE TARGET [MEMBER…]: unpacks once; an unpacking that was killed is done again.

@@ -53,7 +53,7 @@ rust_is_enough() {
 
 # need_rust: takes the cargo that is there, or a toolchain through rustup, for this run only.
 need_rust() {
-    [ -d "${CARGO_HOME:-${HOME:-/root}/.cargo}/bin" ] && PATH="${CARGO_HOME:-${HOME:-/root}/.cargo}/bin:$PATH"
+    [ -d "${CARGO_HOME:-${HOME:-}/.cargo}/bin" ] && PATH="${CARGO_HOME:-${HOME:-}/.cargo}/bin:$PATH"
     rust_is_enough && return 0
     local wanted
     wanted=$(rust_wanted)

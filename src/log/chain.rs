@@ -129,6 +129,11 @@ impl Chain {
         Ok(odd)
     }
 
+    /// True if the entry of this number has this hash.
+    pub(crate) async fn has_entry(&self, number: u64, hash: EntryHash) -> Result<bool> {
+        Ok(entry_hash(&self.fetch(number).await?) == hash)
+    }
+
     async fn fetch(&self, number: u64) -> Result<Bytes> {
         self.store.get(&StoredObject::Log(number)).await
     }

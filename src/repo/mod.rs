@@ -23,7 +23,7 @@ pub(crate) use chunks::{ChunkCache, decode_verified};
 pub(crate) use commit::Commit;
 pub use create::{InitOptions, OpenOptions};
 pub(crate) use entries::{EntryStream, pieces_of};
-pub(crate) use session::{Session, SessionRequest};
+pub(crate) use session::{REFRESH_EVERY, Session, SessionRequest};
 pub(crate) use writer::{CodedChunk, Finished, Writer};
 
 pub use crate::format::config::{Chunking, StoreFacts};
@@ -197,6 +197,31 @@ impl Repository {
         Manifest::decode(&stored).context(|| format!("read {}", backup.manifest))
     }
 
+    /// Compares the log with the newest entry that this host has seen of it before.
+    async fn check_not_rolled_back(&self, index: &Index) -> Result<()> {
+        let Some((number, hash)) = index.seen()? else { return Ok(()) };
+        let state = self.state();
+        let same = match number.cmp(&state.head) {
+            std::cmp::Ordering::Equal => state.head_hash == Some(hash),
+            std::cmp::Ordering::Less => self.chain().has_entry(number, hash).await?,
+            std::cmp::Ordering::Greater => false,
+        };
+        if same {
+            return Ok(());
+        }
+        let message = format!(
+            "{}: its log went backwards: this host has seen entry {number} {hash}, and now the log ends at {} without it. Backups may be \
+             missing. If the repository was restored from an older copy on purpose, delete this host's cache of it ({}) and run again",
+            self.location(),
+            state.head,
+            self.environment()
+                .cache
+                .as_ref()
+                .map_or_else(String::new, |cache| cache.join(self.id().to_string()).display().to_string()),
+        );
+        Err(Error::corrupt(message))
+    }
+
     /// The local index, caught up to the state last read.
     pub(crate) async fn index(&self) -> Result<Arc<Index>> {
         self.caught_up_index().await.map(|(index, _)| index)
@@ -213,6 +238,7 @@ impl Repository {
                 let index = tokio::task::spawn_blocking(move || Index::open(directory.as_deref(), id));
                 let index =
                     Arc::new(index.await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))??);
+                self.check_not_rolled_back(&index).await?;
                 Arc::clone(slot.insert(index))
             }
         };

@@ -17,6 +17,9 @@ use crate::store::StoredObject;
 /// A long session says that it is alive this often.
 pub(crate) const REFRESH_EVERY: Duration = Duration::from_secs(600);
 
+/// A session that nobody waits for counts as dead after this long: it holds back what prune may delete.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// What a session is opened for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SessionRequest {
@@ -109,6 +112,11 @@ impl Session {
         Ok(records)
     }
 
+    /// Says that the session is alive.
+    pub(crate) async fn refresh(&self) -> Result<()> {
+        self.say(async |_: &LogState| Ok(vec![Record::SessionRefreshed])).await
+    }
+
     /// Ends the session without a result.
     pub(crate) async fn close(self) -> Result<()> {
         let session = &self;
@@ -144,10 +152,14 @@ impl Repository {
                 let why =
                     format!("taken over by process {} of host {}", std::process::id(), self.environment().process.host);
                 records.push(Record::SessionFenced { session: id, why });
-            } else if holds_ours {
+            } else {
                 let silent = self.silent_for(session).await?;
-                if silent < request.fence_after {
-                    return Err(busy(info, silent, request.fence_after));
+                let patience = if holds_ours { request.fence_after } else { FORGOTTEN_AFTER.max(request.fence_after) };
+                if silent < patience {
+                    if holds_ours {
+                        return Err(busy(info, silent, patience));
+                    }
+                    continue;
                 }
                 let why = format!("silent for {}", crate::units::duration(silent));
                 records.push(Record::SessionFenced { session: id, why });

@@ -329,7 +329,7 @@ impl Packer {
         if due {
             runtime.block_on(self.checkpoint())?;
         } else if self.last_heard.elapsed() >= REFRESH_EVERY {
-            runtime.block_on(self.session.say(async |_: &LogState| Ok(vec![Record::SessionRefreshed])))?;
+            runtime.block_on(self.session.refresh())?;
             self.last_heard = Instant::now();
         }
         Ok(())

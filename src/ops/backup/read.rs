@@ -13,7 +13,9 @@ use crate::manifest::{PIECES_DIRECT_MAX, PieceListCutter};
 use crate::progress::Monitor;
 use crate::repo::{Chunking, Entry, EntryKind, FileFormat, Piece, Pieces, Transform};
 use crate::source::{OpenFile, SourceEntry, SourceFile};
-use crate::tae::{DataExtent, ObjectLayout, ReadAt, Unframed, Unframer, logical_len, looks_framed};
+use crate::tae::{
+    DataExtent, ObjectLayout, ReadAt, Unframed, Unframer, Validation, logical_len, looks_framed, validate,
+};
 
 /// A group is sent to the workers when it has this many bytes.
 const GROUP_BYTES: usize = 1 << 20;
@@ -199,12 +201,28 @@ impl<'a> FileRun<'a> {
         transform: Transform,
     ) -> Result<(Option<ObjectLayout>, FileFormat)> {
         let at = At(file);
-        let layout = match transform {
-            Transform::None => ObjectLayout::read(&at)?,
-            Transform::DiskCrc => ObjectLayout::read(&Unframed::new(at)?)?,
+        let framed;
+        let logical: &dyn ReadAt = match transform {
+            Transform::None => &at,
+            Transform::DiskCrc => {
+                framed = Unframed::new(&at)?;
+                &framed
+            }
         };
-        match layout {
-            Ok(layout) => Ok((Some(layout), FileFormat::Tae)),
+        match ObjectLayout::read(logical)? {
+            Ok(layout) => {
+                if self.reader.options.validate_decode
+                    && let Ok(report) = validate(logical, Validation::Decode)?
+                {
+                    self.damage.extend(
+                        report
+                            .findings
+                            .iter()
+                            .map(|finding| format!("{}: {}; stored as it is", finding.place, finding.what)),
+                    );
+                }
+                Ok((Some(layout), FileFormat::Tae))
+            }
             Err(not_tae) => {
                 if not_tae.begins_like_one {
                     self.damage.push(format!("begins like a TAE object, but: {not_tae}; stored as it is"));

@@ -1,11 +1,6 @@
 //! The main job: back up, restore, the same again.
 
-use crate::support::{Scene, assert_same};
-
-fn write(path: &std::path::Path, bytes: &[u8]) {
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, bytes).unwrap();
-}
+use crate::support::{Scene, assert_same, write};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_comes_back_as_it_was() {

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use everpack::clock::SystemClock;
 use everpack::entropy::SystemEntropy;
-use everpack::error::Result;
+use everpack::error::{Error, ErrorKind, Result};
 use everpack::ops::backup::{BackupOptions, BackupReport, backup};
 use everpack::ops::restore::{RestoreOptions, RestoreReport, restore};
 use everpack::progress::Silent;
 use everpack::repo::{Environment, InitOptions, OpenOptions, Process, Repository};
-use everpack::source::{DirectoryOptions, DirectorySource};
+use everpack::source::{
+    DirectoryOptions, DirectorySource, OpenFile, Skipped, Source, SourceDescription, SourceEntry, SourceFile,
+};
 use everpack::store::Store;
 use tempfile::TempDir;
 
@@ -120,4 +122,74 @@ pub fn assert_same(expected: &Path, found: &Path) {
         assert_eq!(found.get(path), Some(node), "{}", String::from_utf8_lossy(path));
     }
     assert_eq!(expected.len(), found.len(), "more in the restored tree than in the source");
+}
+
+/// Writes a file and the directories above it.
+pub fn write(path: &Path, bytes: &[u8]) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Bytes that do not compress.
+pub fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bytes.extend_from_slice(&(z ^ z >> 31).to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// A directory from which one file is gone when it is opened.
+pub struct Vanishing {
+    source: DirectorySource,
+    name: Vec<u8>,
+}
+
+impl Vanishing {
+    pub fn new(top: &Path, name: &str) -> Self {
+        let source = DirectorySource::open(top, &DirectoryOptions::default()).unwrap();
+        Self { source, name: name.as_bytes().to_vec() }
+    }
+
+    pub async fn backup(self, repository: &Repository, options: &BackupOptions) -> Result<BackupReport> {
+        backup(repository, Box::new(self), options, Arc::new(Silent)).await
+    }
+}
+
+struct VanishingOpener {
+    opener: Arc<dyn OpenFile>,
+    name: Vec<u8>,
+}
+
+impl OpenFile for VanishingOpener {
+    fn open(&self, entry: &SourceEntry) -> Result<Box<dyn SourceFile>> {
+        if entry.path == self.name {
+            return Err(Error::new(ErrorKind::NotFound, "open it: it vanished"));
+        }
+        self.opener.open(entry)
+    }
+}
+
+impl Source for Vanishing {
+    fn describe(&self) -> SourceDescription {
+        self.source.describe()
+    }
+
+    fn next_batch(&mut self, max: usize) -> Result<Vec<SourceEntry>> {
+        self.source.next_batch(max)
+    }
+
+    fn reader(&self) -> Arc<dyn OpenFile> {
+        Arc::new(VanishingOpener { opener: self.source.reader(), name: self.name.clone() })
+    }
+
+    fn skipped(&self) -> Skipped {
+        self.source.skipped()
+    }
 }

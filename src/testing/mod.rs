@@ -1,3 +1,4 @@
 //! Support for tests and benchmarks: not part of the public surface.
 
+pub mod data;
 pub mod tae_writer;

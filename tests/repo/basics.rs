@@ -20,17 +20,3 @@ async fn a_directory_comes_back_as_it_was() {
     assert_eq!(second.parent, Some(first.id));
     assert_eq!(second.chunks_new, 0, "{second:?}");
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn real_tree() {
-    let Ok(data) = std::env::var("EVERPACK_TEST_DATA_UNPACKED") else { return };
-    let scene = Scene::new().await;
-    for night in 1..=5 {
-        let source = std::path::Path::new(&data).join(format!("shop/full-{night}"));
-        let report = scene.backup(&source).await;
-        println!("{}", serde_json::to_string(&report).unwrap());
-        let target = scene.path(&format!("t{night}"));
-        scene.restore("latest", &target).await;
-        assert_same(&source, &target);
-    }
-}

@@ -18,3 +18,6 @@ pub mod tae;
 #[doc(hidden)]
 pub mod testing;
 pub mod units;
+
+#[doc(hidden)]
+pub use codec::bench_support;

@@ -15,7 +15,7 @@ use super::entries::{EntryStream, pieces_of};
 use super::session::Session;
 use super::writer::Finished;
 use super::{BackupSummary, Manifest, Pieces, Repository};
-use crate::codec::{Encoder, object_hash};
+use crate::codec::{Encoder, Level, object_hash};
 use crate::error::{Error, Result};
 use crate::format::fragment::{Fragment, FragmentEntry, FragmentPack};
 use crate::format::log_record::Record;
@@ -132,7 +132,7 @@ impl Repository {
         let mut fragment = Fragment::default();
         let new_builder = |kind| PackBuilder::new(kind, config.family, config.pack_target as usize);
         let mut builders = [new_builder(ObjectKind::DataPack), new_builder(ObjectKind::MetaPack)];
-        let mut encoder = Encoder::new(config.level)?;
+        let mut encoder = Encoder::new(Level::new(config.level)?)?;
         for id in lost {
             let location = index.last_resort(id, |name| state.retired.contains_key(name))?;
             let Some((location, pack)) = location.and_then(|location| Some((location, index.pack(location.pack)?)))
@@ -143,12 +143,12 @@ impl Repository {
                 return Err(Error::new(crate::error::ErrorKind::Busy, message));
             };
             let plain = self.read_at(id, &pack, &location).await?;
-            let encoded = encoder.encode(&plain, None)?;
+            let encoded = encoder.encode(&plain, None);
             let builder = &mut builders[usize::from(pack.name.kind == ObjectKind::MetaPack)];
             if builder.is_full_for(encoded.payload.len()) {
                 self.store_pack(session, builder, &mut fragment).await?;
             }
-            builder.push(*id, location.plain_len, encoded.coding, &encoded.payload);
+            builder.push(*id, location.plain_len, encoded.coding, encoded.payload);
         }
         for builder in &mut builders {
             self.store_pack(session, builder, &mut fragment).await?;

@@ -139,7 +139,13 @@ pub(super) fn run(
     job.monitor.event(Event::Begin { phase: Phase::BackingUp, bytes: 0, items: 0 });
     let assembled = std::thread::scope(|scope| {
         for _ in 0..readers {
-            let reader = FileReader::new(Arc::clone(&opener), Arc::clone(&coder), &job, Arc::clone(&stop));
+            let reader = match FileReader::new(Arc::clone(&opener), Arc::clone(&coder), &job, Arc::clone(&stop)) {
+                Ok(reader) => reader,
+                Err(error) => {
+                    stop.fail(error);
+                    break;
+                }
+            };
             let for_readers = Arc::clone(&for_readers);
             scope.spawn(move || read_all(reader, &for_readers));
         }

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use super::BackupOptions;
 use super::code::{Coded, Coder, Group, GroupChunk};
 use super::plan::{Job, Problem, Stop, is_stable, problem, stopped};
-use crate::codec::{Cutter, FileHasher, Gear, Hint, Lz4Walker, Segment, units};
+use crate::codec::{
+    CutParameters, Cutter, FastCdc, FastCdcParameters, FileHasher, Gear, Hint, Lz4Walker, Segment, units,
+};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::manifest::{PIECES_DIRECT_MAX, PieceListCutter};
 use crate::progress::Monitor;
-use crate::repo::{Chunking, Entry, EntryKind, FileFormat, Piece, Pieces, Transform};
+use crate::repo::{Entry, EntryKind, FileFormat, Piece, Pieces, Transform};
 use crate::source::{OpenFile, SourceEntry, SourceFile};
 use crate::tae::{
     DataExtent, ObjectLayout, ReadAt, Unframed, Unframer, Validation, logical_len, looks_framed, validate,
@@ -42,16 +44,20 @@ pub(super) struct FileReader {
     monitor: Arc<dyn Monitor>,
     stop: Arc<Stop>,
     options: BackupOptions,
-    chunking: Chunking,
     gear: Cutter,
+    opaque: Cutter,
+    pages: Cutter,
 }
 
 impl FileReader {
-    pub(super) fn new(opener: Arc<dyn OpenFile>, coder: Arc<Coder>, job: &Job, stop: Arc<Stop>) -> Self {
+    pub(super) fn new(opener: Arc<dyn OpenFile>, coder: Arc<Coder>, job: &Job, stop: Arc<Stop>) -> Result<Self> {
         let chunking = job.repository.chunking();
-        let gear = Cutter::gear(&Gear::standard(), chunking.tae_average);
         let (monitor, options) = (Arc::clone(&job.monitor), job.options.clone());
-        Self { opener, coder, monitor, stop, options, chunking, gear }
+        let gear = Gear::new(CutParameters::new(chunking.tae_average)?);
+        let opaque = FastCdc::new(FastCdcParameters::new(chunking.cdc_least, chunking.cdc_average, chunking.cdc_most)?);
+        let (gear, opaque) = (Cutter::Gear(gear), Cutter::FastCdc(opaque));
+        let pages = Cutter::Fixed(chunking.page);
+        Ok(Self { opener, coder, monitor, stop, options, gear, opaque, pages })
     }
 
     /// Stores the content of one file. Fails only where the repository, not the file, is the trouble.
@@ -238,14 +244,11 @@ impl<'a> FileRun<'a> {
     fn store_opaque(&mut self, stream: &mut Stream<'_>, format: FileFormat) -> Result<u64, Failed> {
         self.pieces.may_spill = true;
         let cutter = match format {
-            FileFormat::InnoDb => Cutter::fixed(self.reader.chunking.page),
-            _ => {
-                let Chunking { cdc_least, cdc_average, cdc_most, .. } = self.reader.chunking;
-                Cutter::fast_cdc(cdc_least, cdc_average, cdc_most)
-            }
+            FileFormat::InnoDb => &self.reader.pages,
+            _ => &self.reader.opaque,
         };
         loop {
-            self.fill(stream, cutter.most())?;
+            self.fill(stream, cutter.most() as usize)?;
             let rest = stream.rest();
             if rest.is_empty() {
                 break;
@@ -297,7 +300,7 @@ impl<'a> FileRun<'a> {
         for unit in units(&segments) {
             let mut left = unit;
             while left > 0 {
-                let want = usize::try_from(left).unwrap_or(usize::MAX).min(self.reader.gear.most());
+                let want = usize::try_from(left).unwrap_or(usize::MAX).min(self.reader.gear.most() as usize);
                 self.fill(stream, want)?;
                 let rest = stream.rest();
                 let rest = &rest[..usize::try_from(left).unwrap_or(usize::MAX).min(rest.len())];

@@ -9,6 +9,9 @@ use object_store::Error as StoreError;
 
 use crate::error::{Error, ErrorKind};
 
+const NOT_ALLOWED: &str = "permission denied; the credentials are wrong or do not allow this";
+const NOT_KNOWN: &str = "the store does not accept the credentials";
+
 /// Turns `error` into ours; `act` is a verb ("read", "write"), `object` its path, `place` the display of the store.
 pub(super) fn explain(act: &str, object: &str, place: &str, error: StoreError) -> Error {
     let subject = if object.is_empty() { format!("{act} {place}") } else { format!("{act} {object} in {place}") };
@@ -17,17 +20,12 @@ pub(super) fn explain(act: &str, object: &str, place: &str, error: StoreError) -
     match error {
         // A bucket that is missing is not an object that is missing: whoever asks whether an object is there must not be
         // told that it is not.
-        StoreError::NotFound { .. } if text.contains("NoSuchBucket") => {
+        _ if text.contains("NoSuchBucket") || text.contains("ContainerNotFound") => {
             fail(ErrorKind::Unavailable, "the bucket does not exist", error)
         }
         StoreError::NotFound { .. } => fail(ErrorKind::NotFound, "not there", error),
-        StoreError::PermissionDenied { .. } => {
-            let why = "permission denied; the credentials are wrong or do not allow this";
-            fail(ErrorKind::Unavailable, why, error)
-        }
-        StoreError::Unauthenticated { .. } => {
-            fail(ErrorKind::Unavailable, "the store does not accept the credentials", error)
-        }
+        StoreError::PermissionDenied { .. } => fail(ErrorKind::Unavailable, NOT_ALLOWED, error),
+        StoreError::Unauthenticated { .. } => fail(ErrorKind::Unavailable, NOT_KNOWN, error),
         StoreError::NotImplemented { .. } | StoreError::NotSupported { .. } => {
             fail(ErrorKind::Unsupported, "the store cannot do this", error)
         }
@@ -51,6 +49,9 @@ fn explain_generic(subject: &str, text: &str, error: StoreError) -> Error {
         return Error::with_source(ErrorKind::Unavailable, format!("{subject}: the store is full"), full);
     }
     let why = match io_kind(&error) {
+        // Listings report every status as a generic error.
+        None if has_status(text, 403) => NOT_ALLOWED,
+        None if has_status(text, 401) => NOT_KNOWN,
         Some(io::ErrorKind::StorageFull) => "the disk is full",
         Some(io::ErrorKind::QuotaExceeded) => "the disk quota is used up",
         Some(io::ErrorKind::PermissionDenied) => "permission denied; check owner and mode",

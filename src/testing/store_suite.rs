@@ -45,7 +45,8 @@ fn name(kind: ObjectKind, n: u8) -> ObjectName {
 }
 
 fn bytes_of_len(len: usize) -> Bytes {
-    (0..len).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect()
+    // Neighbouring bytes and neighbouring pages differ.
+    (0u32..).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).take(len).collect()
 }
 
 #[track_caller]

@@ -1,9 +1,17 @@
-//! Stores on a real S3 server.
+//! Stores on a real S3 server, and on a real disk that is full.
 //!
 //! The server is named by `EVERPACK_TEST_S3_ENDPOINT`, `_ACCESS_KEY`, `_SECRET_KEY` and `_BUCKET`
 //! (`tests/support/moto.sh start DIR` prints them); without these the tests say that they were skipped, unless
 //! `EVERPACK_REQUIRE` contains `s3`. Servers known to lie may be named too, by the same four with `EVERPACK_TEST_S3_RACY` (look
-//! first, write later) and `EVERPACK_TEST_S3_OVERWRITING` (ignores conditions) in front; the probe must find them out.
+//! first, write later) and `EVERPACK_TEST_S3_OVERWRITING` (ignores conditions) in front; the probe must find them out. `EVERPACK_TEST_SMALL_DISK` names a
+//! directory on a file system of its own with less than 64 MiB.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test speaks to people and may fail"
+)]
 
 use std::time::{Instant, SystemTime};
 
@@ -11,7 +19,7 @@ use bytes::Bytes;
 use everpack::error::ErrorKind;
 use everpack::id::{ObjectHash, ObjectKind, ObjectName, SessionId};
 use everpack::store::adapter::Recorder;
-use everpack::store::{ObjectPath, Store, StoreOptions, StoredObject, probe};
+use everpack::store::{Folder, Store, StoreOptions, StoredObject, probe};
 use everpack::testing::store_suite;
 
 struct Server {
@@ -108,6 +116,7 @@ async fn wrong_credentials_are_told_and_not_shown() {
             store.put_new(StoredObject::Config, vec![Bytes::from_static(b"x")]).await.unwrap_err(),
             store.create(StoredObject::Log(1), Bytes::from_static(b"x")).await.unwrap_err(),
             store.delete(StoredObject::Config).await.unwrap_err(),
+            store.list_sorted(Folder::Log).await.unwrap_err(),
             probe(&store).await.unwrap_err(),
         ];
         for error in failures {
@@ -126,7 +135,7 @@ async fn a_missing_bucket_is_not_an_empty_store() {
         store.get_if_there(StoredObject::Config, 100).await.unwrap_err(),
         store.put_new(StoredObject::Config, Vec::new()).await.unwrap_err(),
         store.create(StoredObject::Log(1), Bytes::from_static(b"x")).await.unwrap_err(),
-        store.list_sorted(ObjectPath::parse("log").unwrap()).await.unwrap_err(),
+        store.list_sorted(Folder::Log).await.unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         assert!(error.message().contains("bucket does not exist"), "{error}");
@@ -145,4 +154,31 @@ async fn a_server_known_to_overwrite_is_found_out() {
     let Some(server) = Server::from_env("EVERPACK_TEST_S3_OVERWRITING") else { return };
     let abilities = probe(&server.open("overwriting")).await.unwrap();
     assert!(!abilities.create_only && !abilities.is_safe_for_sharing(), "{abilities:?}");
+}
+
+#[tokio::test]
+async fn a_disk_that_is_really_full_says_so_and_goes_on_when_there_is_room() {
+    let Some(disk) = std::env::var_os("EVERPACK_TEST_SMALL_DISK") else {
+        eprintln!("skipped: EVERPACK_TEST_SMALL_DISK names no small disk");
+        return;
+    };
+    let dir = tempfile::tempdir_in(disk).unwrap();
+    let store = Store::open(dir.path().to_str().unwrap(), &StoreOptions::default()).unwrap();
+    let session = SessionId::from_bytes([4; 8]);
+    let pack = |n| ObjectName { kind: ObjectKind::DataPack, hash: ObjectHash::from_bytes([n; 32]), session };
+    let body = Bytes::from(vec![7; 1 << 20]);
+    let mut stored = 0;
+    let error = loop {
+        match store.put_new(pack(stored), vec![body.clone()]).await {
+            Ok(()) => stored += 1,
+            Err(error) => break error,
+        }
+        assert!(stored < 64, "the disk is not small");
+    };
+    assert!(error.is_disk_full(), "{error:?}");
+    assert!(error.message().contains("the disk is full"), "{error}");
+    assert!(store.leftovers().await.unwrap().is_empty(), "a failed write cleans up");
+    assert_eq!(store.list_sorted(Folder::Packs).await.unwrap().len(), usize::from(stored));
+    store.delete(pack(0)).await.unwrap();
+    store.put_new(pack(stored), vec![body]).await.unwrap();
 }

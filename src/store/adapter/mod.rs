@@ -1,6 +1,6 @@
 //! Stores seen through something: what was asked of them, what goes wrong, how slow they are, how they lie.
 //!
-//! For tests and tools. An adapter is a [`Layer`]: it is told of every request before and after, may fail either, and may do
+//! For tests and tools. An adapter is a `Layer`: it is told of every request before and after, may fail either, and may do
 //! the put in its own way. `around` of each wraps a [`Store`] and returns the wrapped store with a handle to the adapter.
 //! Multipart uploads, copies and delimited listings are refused, because stores here use none.
 

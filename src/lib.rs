@@ -22,3 +22,6 @@ pub mod units;
 
 /// What this program calls itself in what it stores.
 pub(crate) const TOOL: &str = concat!("everpack ", env!("CARGO_PKG_VERSION"));
+
+#[doc(hidden)]
+pub use codec::bench_support;

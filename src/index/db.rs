@@ -276,16 +276,6 @@ impl Index {
         packs.live = live;
     }
 
-    /// Packs whose objects are found to be gone: their locations stop counting until the next catch-up, and spares take their place.
-    pub(crate) fn discount(&self, gone: &HashSet<u32>) {
-        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
-        for number in gone {
-            if let Some(live) = packs.live.get_mut(*number as usize) {
-                *live = false;
-            }
-        }
-    }
-
     /// The folded fragments.
     pub(crate) fn fragments(&self) -> Vec<ObjectName> {
         self.packs.read().unwrap_or_else(PoisonError::into_inner).fragments.keys().copied().collect()

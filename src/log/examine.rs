@@ -11,7 +11,7 @@ use crate::format::log_entry::LogEntry;
 use crate::format::log_record::Record;
 use crate::format::log_state::LogState;
 use crate::id::{EntryHash, ObjectHash};
-use crate::store::StoredObject;
+use crate::store::{Folder, StoredObject};
 
 /// Something wrong in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,8 +103,8 @@ impl Chain {
         faults.extend(found);
         // Only now is it known what later entries name.
         faults.retain(|fault| match fault {
-            LogFault::UnnamedState { object: StoredObject::LogState { number, hash } } => {
-                !named.contains(&(*number, *hash))
+            LogFault::UnnamedState { object: StoredObject::LogState { n, hash } } => {
+                !named.contains(&(*n, *hash))
             }
             _ => true,
         });
@@ -113,9 +113,9 @@ impl Chain {
 
     async fn list_entries(&self) -> Result<(Vec<u64>, Vec<LogFault>)> {
         let (mut numbers, mut faults) = (Vec::new(), Vec::new());
-        let mut listing = self.store().list(&StoredObject::log_prefix());
+        let mut listing = self.store().list(Folder::Log);
         while let Some(info) = listing.try_next().await? {
-            match info.object {
+            match info.object() {
                 StoredObject::Log(number) if number > 0 => numbers.push(number),
                 object => faults.push(LogFault::Stray { object }),
             }
@@ -126,10 +126,10 @@ impl Chain {
 
     async fn list_states(&self) -> Result<BTreeMap<u64, Vec<ObjectHash>>> {
         let mut hints: BTreeMap<u64, Vec<ObjectHash>> = BTreeMap::new();
-        let mut listing = self.store().list(&StoredObject::log_state_prefix());
+        let mut listing = self.store().list(Folder::LogState);
         while let Some(info) = listing.try_next().await? {
-            if let StoredObject::LogState { number, hash } = info.object {
-                hints.entry(number).or_default().push(hash);
+            if let StoredObject::LogState { n, hash } = info.object() {
+                hints.entry(n).or_default().push(hash);
             }
         }
         Ok(hints)
@@ -137,7 +137,7 @@ impl Chain {
 
     /// Compares a state object with the fold, which stands at the same entry if it stands at all.
     async fn compare_state(&self, number: u64, hash: ObjectHash, reading: &mut Reading) -> Result<()> {
-        let object = StoredObject::LogState { number, hash };
+        let object = StoredObject::LogState { n: number, hash };
         let stored = match self.store().get(&object).await {
             Ok(stored) => stored,
             // Anybody may delete one.

@@ -8,5 +8,5 @@
 mod builder;
 mod reader;
 
-pub(crate) use builder::{PackBuilder, SealedPack, UnnamedPack};
+pub(crate) use builder::{PackBuilder, SealedPack};
 pub(crate) use reader::{Location, PackScan, parse_table, read_record, table_range};

@@ -22,7 +22,6 @@ pub(crate) fn decode_verified(
     out: &mut Vec<u8>,
 ) -> Result<()> {
     let (header, payload) = read_record(id, location, record)?;
-    out.clear();
     decoder
         .decode_into(header.coding, payload, header.plain_len, out)
         .context(|| format!("chunk {id} at {}", location.offset))?;
@@ -57,9 +56,9 @@ impl Repository {
 
     /// Reads one chunk from one place.
     pub(crate) async fn read_at(&self, id: &ChunkId, pack: &PackInfo, location: &Location) -> Result<Bytes> {
-        let record = self.store().get_range(&StoredObject::Named(pack.name), location.range()).await?;
+        let record = self.store().get_range(StoredObject::Named(pack.name), location.range()).await?;
         let mut plain = Vec::new();
-        decode_verified(*id, location, &record, &mut Decoder::new(), &mut plain)
+        decode_verified(*id, location, &record, &mut Decoder::new()?, &mut plain)
             .context(|| format!("read {}", pack.name))?;
         Ok(Bytes::from(plain))
     }

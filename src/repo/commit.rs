@@ -15,7 +15,7 @@ use super::entries::{EntryStream, pieces_of};
 use super::session::Session;
 use super::writer::Finished;
 use super::{BackupSummary, Manifest, Pieces, Repository};
-use crate::codec::{Encoder, object_hash};
+use crate::codec::{Encoder, Level, object_hash};
 use crate::error::{Error, Result};
 use crate::format::fragment::{Fragment, FragmentEntry, FragmentPack};
 use crate::format::log_record::Record;
@@ -49,7 +49,7 @@ impl Repository {
         }
         let stored = Bytes::from(commit.manifest.encode());
         let manifest = ObjectName { kind: ObjectKind::Manifest, hash: object_hash(&stored), session: session.id() };
-        self.store().put_new(&StoredObject::Named(manifest), stored).await?;
+        self.store().put_new(StoredObject::Named(manifest), vec![stored]).await?;
 
         // Our own chunks are looked up like any others from here on.
         index.insert(&fragments)?;
@@ -67,6 +67,7 @@ impl Repository {
                 Ok(records)
             })
             .await?;
+        session.unlock().await;
         catch_up(index, self.store(), &self.state(), &[]).await?;
         Ok(manifest.hash)
     }
@@ -132,7 +133,7 @@ impl Repository {
         let mut fragment = Fragment::default();
         let new_builder = |kind| PackBuilder::new(kind, config.family, config.pack_target as usize);
         let mut builders = [new_builder(ObjectKind::DataPack), new_builder(ObjectKind::MetaPack)];
-        let mut encoder = Encoder::new(config.level)?;
+        let mut encoder = Encoder::new(Level::new(config.level)?)?;
         for id in lost {
             let location = index.last_resort(id, |name| state.retired.contains_key(name))?;
             let Some((location, pack)) = location.and_then(|location| Some((location, index.pack(location.pack)?)))
@@ -143,12 +144,12 @@ impl Repository {
                 return Err(Error::new(crate::error::ErrorKind::Busy, message));
             };
             let plain = self.read_at(id, &pack, &location).await?;
-            let encoded = encoder.encode(&plain, None)?;
+            let encoded = encoder.encode(&plain, None);
             let builder = &mut builders[usize::from(pack.name.kind == ObjectKind::MetaPack)];
             if builder.is_full_for(encoded.payload.len()) {
                 self.store_pack(session, builder, &mut fragment).await?;
             }
-            builder.push(*id, location.plain_len, encoded.coding, &encoded.payload);
+            builder.push(*id, location.plain_len, encoded.coding, encoded.payload);
         }
         for builder in &mut builders {
             self.store_pack(session, builder, &mut fragment).await?;
@@ -160,7 +161,7 @@ impl Repository {
     async fn store_pack(&self, session: &Session, builder: &mut PackBuilder, fragment: &mut Fragment) -> Result<()> {
         let Some(unnamed) = builder.seal() else { return Ok(()) };
         let sealed = unnamed.name(session.id());
-        self.store().put_new(&StoredObject::Named(sealed.name), sealed.stored.clone()).await?;
+        self.store().put_new(StoredObject::Named(sealed.name), vec![sealed.stored.clone()]).await?;
         let pack =
             u16::try_from(fragment.packs.len()).map_err(|_| Error::invalid("more than 65535 packs in one fragment"))?;
         fragment.packs.push(FragmentPack { name: sealed.name, size: sealed.stored.len() as u64 });

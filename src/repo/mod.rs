@@ -23,7 +23,7 @@ pub(crate) use chunks::{ChunkCache, decode_verified};
 pub(crate) use commit::Commit;
 pub use create::{InitOptions, OpenOptions};
 pub(crate) use entries::{EntryStream, pieces_of};
-pub(crate) use session::{Session, SessionRequest};
+pub(crate) use session::{REFRESH_EVERY, Session, SessionRequest};
 pub(crate) use writer::{CodedChunk, Finished, Writer};
 
 pub use crate::format::config::{Chunking, StoreFacts};
@@ -190,11 +190,36 @@ impl Repository {
         let Some(backup) = state.backups.get(id) else {
             return Err(Error::new(ErrorKind::NotFound, format!("backup {id}: the log does not know it")));
         };
-        let stored = self.store().get(&StoredObject::Named(backup.manifest)).await?;
+        let stored = self.store().get(StoredObject::Named(backup.manifest)).await?;
         if crate::codec::object_hash(&stored) != *id {
             return Err(Error::corrupt(format!("read {}: the bytes are not those of its name", backup.manifest)));
         }
         Manifest::decode(&stored).context(|| format!("read {}", backup.manifest))
+    }
+
+    /// Compares the log with the newest entry that this host has seen of it before.
+    async fn check_not_rolled_back(&self, index: &Index) -> Result<()> {
+        let Some((number, hash)) = index.seen()? else { return Ok(()) };
+        let state = self.state();
+        let same = match number.cmp(&state.head) {
+            std::cmp::Ordering::Equal => state.head_hash == Some(hash),
+            std::cmp::Ordering::Less => self.chain().has_entry(number, hash).await?,
+            std::cmp::Ordering::Greater => false,
+        };
+        if same {
+            return Ok(());
+        }
+        let message = format!(
+            "{}: its log went backwards: this host has seen entry {number} {hash}, and now the log ends at {} without it. Backups may be \
+             missing. If the repository was restored from an older copy on purpose, delete this host's cache of it ({}) and run again",
+            self.location(),
+            state.head,
+            self.environment()
+                .cache
+                .as_ref()
+                .map_or_else(String::new, |cache| cache.join(self.id().to_string()).display().to_string()),
+        );
+        Err(Error::corrupt(message))
     }
 
     /// The local index, caught up to the state last read.
@@ -208,15 +233,30 @@ impl Repository {
         let index = match &*slot {
             Some(index) => Arc::clone(index),
             None => {
-                let directory = self.environment().cache.as_ref().map(|cache| cache.join(self.id().to_string()));
-                let id = self.id();
-                let index = tokio::task::spawn_blocking(move || Index::open(directory.as_deref(), id));
-                let index =
-                    Arc::new(index.await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))??);
+                let index = self.open_index().await?;
+                self.check_not_rolled_back(&index).await?;
                 Arc::clone(slot.insert(index))
             }
         };
         let report = catch_up(&index, self.store(), &self.state(), &[]).await?;
         Ok((index, report))
+    }
+
+    /// The same for who reports a log that went backwards instead of stopping at it.
+    pub(crate) async fn index_of_any_log(&self) -> Result<(Arc<Index>, CatchUp)> {
+        let index = self.inner.index.lock().await.clone();
+        let index = match index {
+            Some(index) => index,
+            None => self.open_index().await?,
+        };
+        let report = catch_up(&index, self.store(), &self.state(), &[]).await?;
+        Ok((index, report))
+    }
+
+    async fn open_index(&self) -> Result<Arc<Index>> {
+        let directory = self.environment().cache.as_ref().map(|cache| cache.join(self.id().to_string()));
+        let id = self.id();
+        let index = tokio::task::spawn_blocking(move || Index::open(directory.as_deref(), id));
+        Ok(Arc::new(index.await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))??))
     }
 }

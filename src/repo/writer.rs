@@ -26,7 +26,7 @@ use crate::format::log_state::LogState;
 use crate::id::{ChunkId, ObjectKind, ObjectName};
 use crate::index::Index;
 use crate::pack::{PackBuilder, SealedPack};
-use crate::store::StoredObject;
+use crate::store::{Folder, StoredObject};
 
 /// Fragments are published when this many bytes of packs are stored but unpublished,
 const CHECKPOINT_BYTES: u64 = 2 << 30;
@@ -85,8 +85,6 @@ struct Shared {
     fresh: Vec<Mutex<HashSet<ChunkId>>>,
     /// Numbers (in the index) of packs that lookups answered from.
     relied: Mutex<HashSet<u32>>,
-    /// Packs whose object is not in the store although the log calls them live.
-    absent: HashSet<u32>,
     /// Why the packing thread ended early.
     failure: Mutex<Option<String>>,
 }
@@ -97,18 +95,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Writer {
     /// Starts the packing thread. `uploads` packs are on their way at once; each is up to a pack's target in memory.
-    pub(crate) fn start(
-        repository: &Repository,
-        session: Arc<Session>,
-        index: Arc<Index>,
-        absent: HashSet<u32>,
-        uploads: usize,
-    ) -> Self {
+    pub(crate) fn start(repository: &Repository, session: Arc<Session>, index: Arc<Index>, uploads: usize) -> Self {
         let shared = Arc::new(Shared {
             index,
             fresh: (0..SHARDS).map(|_| Mutex::default()).collect(),
             relied: Mutex::default(),
-            absent,
             failure: Mutex::default(),
         });
         let (queue, messages) = sync_channel(QUEUE);
@@ -131,8 +122,8 @@ impl Writer {
         let mut relied = Vec::new();
         for (at, location) in order.into_iter().zip(found) {
             match location {
-                Some(location) if !self.shared.absent.contains(&location.pack) => relied.push(location.pack),
-                _ => new[at] = self.shared.add_fresh(ids[at]),
+                Some(location) => relied.push(location.pack),
+                None => new[at] = self.shared.add_fresh(ids[at]),
             }
         }
         if !relied.is_empty() {
@@ -155,11 +146,15 @@ impl Writer {
         Error::new(ErrorKind::Unavailable, why.unwrap_or_else(|| "storing new chunks stopped".to_owned()))
     }
 
-    /// Gives up: what is stored already is published for the next run to find.
-    pub(crate) fn abandon(self) {
+    /// Gives up: what is stored already is published for the next run to find. Gives the packing thread's own error, if that came first.
+    pub(crate) fn abandon(self) -> Option<Error> {
+        let failed_before = lock(&self.shared.failure).is_some();
         drop(self.queue);
-        // The reason for giving up is reported by whoever does; a second one would hide it.
-        let _outcome = self.thread.join();
+        let outcome = self
+            .thread
+            .join()
+            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, "the packing thread panicked")));
+        outcome.err().filter(|_| failed_before)
     }
 
     /// Seals and stores what is left; gives what no published fragment names yet and the packs that were relied on.
@@ -289,7 +284,7 @@ impl Packer {
         let upload = async move {
             let sealed = tokio::task::spawn_blocking(move || unnamed.name(session));
             let sealed = sealed.await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))?;
-            store.put_new(&StoredObject::Named(sealed.name), sealed.stored.clone()).await?;
+            store.put_new(StoredObject::Named(sealed.name), vec![sealed.stored.clone()]).await?;
             drop(slot);
             Ok(sealed)
         };
@@ -334,7 +329,7 @@ impl Packer {
         if due {
             runtime.block_on(self.checkpoint())?;
         } else if self.last_heard.elapsed() >= REFRESH_EVERY {
-            runtime.block_on(self.session.say(async |_: &LogState| Ok(vec![Record::SessionRefreshed])))?;
+            runtime.block_on(self.session.refresh())?;
             self.last_heard = Instant::now();
         }
         Ok(())
@@ -364,24 +359,32 @@ impl Repository {
     pub(crate) async fn store_fragment(&self, session: &Session, fragment: &mut Fragment) -> Result<ObjectName> {
         let stored = Bytes::from(fragment.encode());
         let name = ObjectName { kind: ObjectKind::Fragment, hash: object_hash(&stored), session: session.id() };
-        self.store().put_new(&StoredObject::Named(name), stored).await?;
+        self.store().put_new(StoredObject::Named(name), vec![stored]).await?;
         Ok(name)
     }
 
-    /// Live packs whose stored object is not there, or of another size: a backup must not rely on them, and heals what they held.
-    pub(crate) async fn absent_packs(&self, index: &Index) -> Result<HashSet<u32>> {
+    /// Finds live packs whose stored object is not there, or of another size, and stops the index from counting them: a backup must not rely on
+    /// them, and heals what they held.
+    pub(crate) async fn leave_out_absent_packs(&self, index: &Index) -> Result<HashSet<ObjectName>> {
         use futures::TryStreamExt;
-        let mut wanted: HashMap<ObjectName, (u32, u64)> = index.live_pack_numbers();
+        let mut wanted: HashMap<ObjectName, u64> =
+            index.live_packs().into_iter().map(|pack| (pack.name, pack.size)).collect();
         for kind in [ObjectKind::DataPack, ObjectKind::MetaPack] {
-            let mut listing = self.store().list(&StoredObject::pack_prefix(kind));
+            let mut listing = self.store().list(Folder::of(kind));
             while let Some(info) = listing.try_next().await? {
-                if let StoredObject::Named(name) = info.object
-                    && wanted.get(&name).is_some_and(|(_, size)| *size == info.size)
+                if let StoredObject::Named(name) = info.object()
+                    && wanted.get(&name).is_some_and(|size| *size == info.len)
                 {
                     wanted.remove(&name);
                 }
             }
         }
-        Ok(wanted.into_values().map(|(number, _)| number).collect())
+        let absent: HashSet<ObjectName> = wanted.into_keys().collect();
+        if !absent.is_empty() {
+            let state = self.state();
+            let is_dead = |name: &ObjectName| state.retired.contains_key(name) || state.quarantined.contains_key(name);
+            index.set_live(|name| is_dead(name) || absent.contains(name));
+        }
+        Ok(absent)
     }
 }

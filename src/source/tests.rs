@@ -350,11 +350,7 @@ fn reference(root: &Path, at: &Path, found: &mut BTreeMap<Vec<u8>, u64>) {
 
 #[test]
 fn real_trees_are_listed_completely() {
-    let Some(data) = std::env::var_os("EVERPACK_TEST_DATA_UNPACKED") else {
-        eprintln!("skipped: EVERPACK_TEST_DATA_UNPACKED is not set");
-        return;
-    };
-    let root = Path::new(&data);
+    let Some(root) = crate::testing::data::captures("real_trees_are_listed_completely") else { return };
     let mut expected = BTreeMap::new();
     reference(root, root, &mut expected);
     let entries = all(&mut open(root), 500);

@@ -11,14 +11,7 @@ use crate::error::{Error, Result};
 
 /// The unpacked captures, or a visible line and nothing.
 fn real_data(test: &str) -> Option<PathBuf> {
-    let found = std::env::var_os("EVERPACK_TEST_DATA_UNPACKED").map(PathBuf::from).filter(|path| path.is_dir());
-    if found.is_none() {
-        #[allow(clippy::print_stderr, reason = "a skipped test has to be seen")]
-        {
-            eprintln!("skipped {test}: EVERPACK_TEST_DATA_UNPACKED names no directory");
-        }
-    }
-    found
+    crate::testing::data::captures(test).map(Path::to_owned)
 }
 
 /// One capture, and what is known of it.
@@ -30,11 +23,7 @@ struct Tree {
 }
 
 fn trees(data: &Path) -> Vec<Tree> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let places = [data.to_owned(), here.join("../shared/data"), here.join("../../shared/data")];
-    let facts = places.iter().map(|place| place.join("FACTS.json")).find(|path| path.exists());
-    let facts = fs::read(facts.expect("FACTS.json lies beside the captures")).unwrap();
-    let facts: serde_json::Value = serde_json::from_slice(&facts).unwrap();
+    let facts = crate::testing::data::facts(data);
     let mut trees = Vec::new();
     for (name, fact) in facts["trees"].as_object().unwrap() {
         let (closure, structure) = (fact["closure_tree_alone"].clone(), fact["structure_check"].clone());

@@ -3,7 +3,7 @@
 use std::sync::mpsc::Receiver;
 
 use super::code::Coder;
-use super::plan::{Counts, Item, Job, Problem, Stop, problem_limit};
+use super::plan::{Counts, Item, Job, Problem, Stop, problem_limit, stopped};
 use super::read::FileOutcome;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::SegmentRef;
@@ -42,13 +42,15 @@ impl<'a> Assembler<'a> {
         Self { coder, job, stop, cutter: SegmentCutter::default(), done }
     }
 
-    /// Takes everything that the planner sends. Fails at the first error that is not one file's own.
-    pub(super) fn run(mut self, items: &Receiver<Item>) -> Result<Assembled> {
-        let outcome = self.take_all(items);
-        if outcome.is_err() {
-            self.stop.fail(Error::new(ErrorKind::Unavailable, "the backup stopped"));
+    /// Takes everything that the planner sends. Stops all at the first error that is not one file's own.
+    pub(super) fn run(mut self, items: &Receiver<Item>) -> Option<Assembled> {
+        match self.take_all(items) {
+            Ok(()) => Some(self.done),
+            Err(error) => {
+                self.stop.fail(error);
+                None
+            }
         }
-        outcome.map(|()| self.done)
     }
 
     fn take_all(&mut self, items: &Receiver<Item>) -> Result<()> {
@@ -62,9 +64,7 @@ impl<'a> Assembler<'a> {
                 }
                 Item::File { outcome, before } => {
                     let gone = || Error::new(ErrorKind::Unavailable, "a reader ended early");
-                    let outcome = outcome.recv().map_err(|_| gone())?.inspect_err(|error| {
-                        self.stop.fail(Error::new(error.kind(), error.message().to_owned()));
-                    })?;
+                    let outcome = outcome.recv().map_err(|_| gone())??;
                     self.take_file(outcome, before.map(|before| before.hash))?;
                 }
             }
@@ -111,7 +111,7 @@ impl<'a> Assembler<'a> {
     fn store(&mut self, segment: FinishedSegment) -> Result<()> {
         let FinishedSegment { plain, entry_count, first_key } = segment;
         if self.job.monitor.cancelled() {
-            return Err(Error::new(ErrorKind::Unavailable, "stopped on request; nothing was committed"));
+            return Err(stopped());
         }
         let chunk = self.coder.store_meta(&plain)?;
         let plain_len = u32::try_from(plain.len()).map_err(|_| {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use crate::codec::{Decoder, Encoder, Hint, chunk_id};
+use crate::codec::{Decoder, Encoder, Hint, Level, chunk_id};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ChunkId, ObjectKind};
 use crate::repo::{CodedChunk, Piece, Repository, Writer};
@@ -87,9 +87,10 @@ impl Coder {
             let outcome = coder.code(&group);
             drop(group);
             drop(paid);
+            // Before the reply: whoever has all replies may count on being the last to hold the coder.
+            drop(coder);
             // If nobody waits for the outcome, the run is over.
             let _sent = reply.send(outcome);
-            drop(coder);
         });
         coded
     }
@@ -115,19 +116,23 @@ impl Coder {
     fn code_one(&self, id: ChunkId, plain: &[u8], hint: Option<&Hint>) -> Result<CodedChunk> {
         TOOLS.with_borrow_mut(|tools| {
             if tools.as_ref().is_none_or(|(level, ..)| *level != self.level) {
-                *tools = Some((self.level, Encoder::new(self.level)?, Decoder::new(), Vec::new()));
+                *tools = Some((self.level, Encoder::new(Level::new(self.level)?)?, Decoder::new()?, Vec::new()));
             }
             let (_, encoder, decoder, back) = tools.as_mut().expect("made on the line above");
-            let encoded = encoder.encode(plain, hint)?;
-            back.clear();
-            decoder.decode_into(encoded.coding, &encoded.payload, len_u32(plain.len()), back)?;
+            let encoded = encoder.encode(plain, hint);
+            decoder.decode_into(encoded.coding, encoded.payload, len_u32(plain.len()), back)?;
             if back != plain {
                 let message = format!(
                     "chunk {id}: does not decode to what was coded; nothing was stored. Check this machine's memory"
                 );
                 return Err(Error::corrupt(message));
             }
-            Ok(CodedChunk { id, plain_len: len_u32(plain.len()), coding: encoded.coding, payload: encoded.payload })
+            Ok(CodedChunk {
+                id,
+                plain_len: len_u32(plain.len()),
+                coding: encoded.coding,
+                payload: encoded.payload.to_vec(),
+            })
         })
     }
 

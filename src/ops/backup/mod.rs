@@ -138,9 +138,14 @@ pub async fn backup(
         takeover: options.takeover,
     };
     let session = Arc::new(Session::open(repository, request).await?);
-    let outcome = run(repository, &session, source, &choice, options, &monitor, started).await;
-    let (commit, mut report, index) = match outcome {
-        Ok(done) => done,
+    let outcome = match run(repository, &session, source, &choice, options, &monitor, started).await {
+        Ok((commit, report, index)) => {
+            repository.commit(&session, &index, commit).await.map(|id| BackupReport { id, ..report })
+        }
+        Err(error) => Err(error),
+    };
+    let mut report = match outcome {
+        Ok(report) => report,
         Err(error) => {
             // The lock is given back at once; if that fails too, the next backup fences us.
             if let Some(session) = Arc::into_inner(session) {
@@ -149,7 +154,6 @@ pub async fn backup(
             return Err(error);
         }
     };
-    report.id = repository.commit(&session, &index, commit).await?;
     report.duration = begun.elapsed();
     monitor.event(Event::End { phase: Phase::BackingUp });
     Ok(report)
@@ -171,9 +175,7 @@ async fn run(
         .iter()
         .map(|(name, error)| format!("{name} could not be read ({error}); its chunks were found through pack tables"))
         .collect();
-    let absent = repository.absent_packs(&index).await?;
-    // From here on a chunk that was only there is unknown: neither taken over with a parent's entry nor relied on.
-    index.discount(&absent);
+    let absent = repository.leave_out_absent_packs(&index).await?;
     let quarantined = !repository.state().quarantined.is_empty();
     if !absent.is_empty() {
         warnings.push(format!(
@@ -195,7 +197,7 @@ async fn run(
     let uploads = uploads.unwrap_or(1).clamp(1, 8);
     // Where a known pack is damaged, entries are taken over only if every chunk is found elsewhere.
     let distrust = quarantined || !absent.is_empty();
-    let writer = Writer::start(repository, Arc::clone(session), Arc::clone(&index), absent, uploads);
+    let writer = Writer::start(repository, Arc::clone(session), Arc::clone(&index), uploads);
     let job = plan::Job {
         repository: repository.clone(),
         index: Arc::clone(&index),

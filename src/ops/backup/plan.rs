@@ -105,9 +105,8 @@ pub(super) struct Stop {
 impl Stop {
     /// The first error counts; those that follow are its consequences.
     pub(super) fn fail(&self, error: Error) {
-        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
-        if first.is_none() {
-            *first = Some(error);
+        if error.message() != STOPPED {
+            self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         }
         self.stopped.store(true, Ordering::Release);
     }
@@ -140,7 +139,13 @@ pub(super) fn run(
     job.monitor.event(Event::Begin { phase: Phase::BackingUp, bytes: 0, items: 0 });
     let assembled = std::thread::scope(|scope| {
         for _ in 0..readers {
-            let reader = FileReader::new(Arc::clone(&opener), Arc::clone(&coder), &job, Arc::clone(&stop));
+            let reader = match FileReader::new(Arc::clone(&opener), Arc::clone(&coder), &job, Arc::clone(&stop)) {
+                Ok(reader) => reader,
+                Err(error) => {
+                    stop.fail(error);
+                    break;
+                }
+            };
             let for_readers = Arc::clone(&for_readers);
             scope.spawn(move || read_all(reader, &for_readers));
         }
@@ -157,8 +162,10 @@ pub(super) fn run(
         if let Err(error) = planned {
             stop.fail(error);
         }
-        let assembled =
-            assembler.join().unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, "the assembler panicked")));
+        let assembled = assembler.join().unwrap_or_else(|_| {
+            stop.fail(Error::new(ErrorKind::Unavailable, "the assembler panicked"));
+            None
+        });
         assembled.map(|assembled| (assembled, took_over, removed))
     });
     let skipped = source.skipped();
@@ -167,11 +174,10 @@ pub(super) fn run(
     drop(coder);
     let writer = Arc::into_inner(writer).ok_or_else(|| Error::new(ErrorKind::Unavailable, "a reader still runs"))?;
     let (assembled, took_over, removed) = match (assembled, stop.take()) {
-        (Ok(done), None) => done,
-        (assembled, first) => {
-            writer.abandon();
-            let second = assembled.err();
-            return Err(first.or(second).unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "the backup stopped")));
+        (Some(done), None) => done,
+        (_, first) => {
+            // What the packing thread met is the cause of what the others saw.
+            return Err(writer.abandon().or(first).unwrap_or_else(stopped));
         }
     };
     let mut outcome = finish(assembled, skipped, &job.options, writer)?;
@@ -185,13 +191,22 @@ pub(super) fn run(
 /// Refuses an incomplete backup unless it is wanted, and waits for the last pack.
 fn finish(assembled: Assembled, skipped: Skipped, options: &BackupOptions, writer: Writer) -> Result<Outcome> {
     let Assembled { totals, segments, counts, mut problems, mut problem_count, incomplete } = assembled;
-    problem_count += skipped.failures();
-    for name in skipped.unreadable.names.iter().chain(&skipped.unsafe_names.names) {
-        problems.push(Problem { path: name.clone(), message: "could not be looked at".to_owned(), incomplete: true });
+    let missing = skipped.failures() + skipped.vanished.count;
+    problem_count += missing;
+    let lists = [
+        (&skipped.unreadable, "could not be looked at"),
+        (&skipped.unsafe_names, "its name is not safe as a path"),
+        (&skipped.vanished, "vanished while the source was listed"),
+    ];
+    for (list, why) in lists {
+        let name = |name: &String| Problem { path: name.clone(), message: why.to_owned(), incomplete: true };
+        problems.extend(list.names.iter().map(name));
     }
-    let partial = incomplete || skipped.failures() > 0;
+    let partial = incomplete || missing > 0;
     if partial && !options.allow_partial {
-        writer.abandon();
+        if let Some(error) = writer.abandon() {
+            return Err(error);
+        }
         let first = problems.iter().find(|problem| problem.incomplete);
         let example =
             first.map_or_else(String::new, |problem| format!("; first {}: {}", problem.path, problem.message));
@@ -333,8 +348,11 @@ enum Decision {
     Read { entry: SourceEntry, before: Option<ObjectIdentity> },
 }
 
-fn stopped() -> Error {
-    Error::new(ErrorKind::Unavailable, "the backup stopped")
+/// What threads say that stop because another one did; never shown.
+const STOPPED: &str = "the backup stopped";
+
+pub(super) fn stopped() -> Error {
+    Error::new(ErrorKind::Unavailable, STOPPED)
 }
 
 /// True if the name alone tells the content.

@@ -6,14 +6,18 @@ use std::sync::Arc;
 
 use super::BackupOptions;
 use super::code::{Coded, Coder, Group, GroupChunk};
-use super::plan::{Job, Problem, Stop, is_stable, problem};
-use crate::codec::{Cutter, FileHasher, Gear, Hint, Lz4Walker, Segment, units};
+use super::plan::{Job, Problem, Stop, is_stable, problem, stopped};
+use crate::codec::{
+    CutParameters, Cutter, FastCdc, FastCdcParameters, FileHasher, Gear, Hint, Lz4Walker, Segment, units,
+};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::manifest::{PIECES_DIRECT_MAX, PieceListCutter};
 use crate::progress::Monitor;
-use crate::repo::{Chunking, Entry, EntryKind, FileFormat, Piece, Pieces, Transform};
+use crate::repo::{Entry, EntryKind, FileFormat, Piece, Pieces, Transform};
 use crate::source::{OpenFile, SourceEntry, SourceFile};
-use crate::tae::{DataExtent, ObjectLayout, ReadAt, Unframed, Unframer, logical_len, looks_framed};
+use crate::tae::{
+    DataExtent, ObjectLayout, ReadAt, Unframed, Unframer, Validation, logical_len, looks_framed, validate,
+};
 
 /// A group is sent to the workers when it has this many bytes.
 const GROUP_BYTES: usize = 1 << 20;
@@ -40,16 +44,20 @@ pub(super) struct FileReader {
     monitor: Arc<dyn Monitor>,
     stop: Arc<Stop>,
     options: BackupOptions,
-    chunking: Chunking,
     gear: Cutter,
+    opaque: Cutter,
+    pages: Cutter,
 }
 
 impl FileReader {
-    pub(super) fn new(opener: Arc<dyn OpenFile>, coder: Arc<Coder>, job: &Job, stop: Arc<Stop>) -> Self {
+    pub(super) fn new(opener: Arc<dyn OpenFile>, coder: Arc<Coder>, job: &Job, stop: Arc<Stop>) -> Result<Self> {
         let chunking = job.repository.chunking();
-        let gear = Cutter::gear(&Gear::standard(), chunking.tae_average);
         let (monitor, options) = (Arc::clone(&job.monitor), job.options.clone());
-        Self { opener, coder, monitor, stop, options, chunking, gear }
+        let gear = Gear::new(CutParameters::new(chunking.tae_average)?);
+        let opaque = FastCdc::new(FastCdcParameters::new(chunking.cdc_least, chunking.cdc_average, chunking.cdc_most)?);
+        let (gear, opaque) = (Cutter::Gear(gear), Cutter::FastCdc(opaque));
+        let pages = Cutter::Fixed(chunking.page);
+        Ok(Self { opener, coder, monitor, stop, options, gear, opaque, pages })
     }
 
     /// Stores the content of one file. Fails only where the repository, not the file, is the trouble.
@@ -199,12 +207,28 @@ impl<'a> FileRun<'a> {
         transform: Transform,
     ) -> Result<(Option<ObjectLayout>, FileFormat)> {
         let at = At(file);
-        let layout = match transform {
-            Transform::None => ObjectLayout::read(&at)?,
-            Transform::DiskCrc => ObjectLayout::read(&Unframed::new(at)?)?,
+        let framed;
+        let logical: &dyn ReadAt = match transform {
+            Transform::None => &at,
+            Transform::DiskCrc => {
+                framed = Unframed::new(&at)?;
+                &framed
+            }
         };
-        match layout {
-            Ok(layout) => Ok((Some(layout), FileFormat::Tae)),
+        match ObjectLayout::read(logical)? {
+            Ok(layout) => {
+                if self.reader.options.validate_decode
+                    && let Ok(report) = validate(logical, Validation::Decode)?
+                {
+                    self.damage.extend(
+                        report
+                            .findings
+                            .iter()
+                            .map(|finding| format!("{}: {}; stored as it is", finding.place, finding.what)),
+                    );
+                }
+                Ok((Some(layout), FileFormat::Tae))
+            }
             Err(not_tae) => {
                 if not_tae.begins_like_one {
                     self.damage.push(format!("begins like a TAE object, but: {not_tae}; stored as it is"));
@@ -220,14 +244,11 @@ impl<'a> FileRun<'a> {
     fn store_opaque(&mut self, stream: &mut Stream<'_>, format: FileFormat) -> Result<u64, Failed> {
         self.pieces.may_spill = true;
         let cutter = match format {
-            FileFormat::InnoDb => Cutter::fixed(self.reader.chunking.page),
-            _ => {
-                let Chunking { cdc_least, cdc_average, cdc_most, .. } = self.reader.chunking;
-                Cutter::fast_cdc(cdc_least, cdc_average, cdc_most)
-            }
+            FileFormat::InnoDb => &self.reader.pages,
+            _ => &self.reader.opaque,
         };
         loop {
-            self.fill(stream, cutter.most())?;
+            self.fill(stream, cutter.most() as usize)?;
             let rest = stream.rest();
             if rest.is_empty() {
                 break;
@@ -279,7 +300,7 @@ impl<'a> FileRun<'a> {
         for unit in units(&segments) {
             let mut left = unit;
             while left > 0 {
-                let want = usize::try_from(left).unwrap_or(usize::MAX).min(self.reader.gear.most());
+                let want = usize::try_from(left).unwrap_or(usize::MAX).min(self.reader.gear.most() as usize);
                 self.fill(stream, want)?;
                 let rest = stream.rest();
                 let rest = &rest[..usize::try_from(left).unwrap_or(usize::MAX).min(rest.len())];
@@ -301,7 +322,7 @@ impl<'a> FileRun<'a> {
     fn fill(&mut self, stream: &mut Stream<'_>, want: usize) -> Result<(), Failed> {
         while stream.rest().len() < want && !stream.ended {
             if self.reader.stop.is_set() || self.reader.monitor.cancelled() {
-                return Err(Failed::Repository(Error::new(ErrorKind::Unavailable, "the backup stopped")));
+                return Err(Failed::Repository(stopped()));
             }
             let (physical, logical) = stream.read_more().map_err(Failed::File)?;
             self.hasher.update(&stream.group.bytes[logical..]);

@@ -146,6 +146,8 @@ pub(super) mod heal {
     pub(in super::super) const SEGMENT: &str = "bring the meta pack back from a replica or a copy of the repository; the next `everpack \
          backup` of this source makes a whole backup again";
     pub(in super::super) const STRAY: &str = "delete the stray object if you know what it is; everpack ignores it";
+    pub(in super::super) const LEFTOVER: &str =
+        "delete the files whose names end in `#` and a number once nobody writes to the repository";
     pub(in super::super) const LOST_ENTRY: &str = "look for later log entries in a replica or a copy of the repository and bring them \
          back; the packs are never deleted until then";
 }

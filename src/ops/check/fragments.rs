@@ -74,7 +74,7 @@ pub(super) async fn check(
     repository: &Repository,
     index: &Arc<Index>,
     state: &Arc<LogState>,
-    caught_up: &CatchUp,
+    caught_up: [&CatchUp; 2],
     findings: &mut Findings,
 ) -> Result<Prints> {
     let mut prints = Prints::new();
@@ -84,7 +84,8 @@ pub(super) async fn check(
         let fragment = match fragment {
             Ok(fragment) => fragment,
             Err(error) if is_damage(&error) => {
-                let rebuilt = caught_up.rebuilt.iter().any(|(rebuilt, _)| *rebuilt == name) || index.has_fragment(&name);
+                let was_rebuilt = caught_up.iter().flat_map(|report| &report.rebuilt).any(|(rebuilt, _)| *rebuilt == name);
+                let rebuilt = was_rebuilt || index.has_fragment(&name);
                 let severity = if rebuilt { Severity::Warning } else { Severity::Error };
                 let what = if error.kind() == ErrorKind::NotFound { "missing".to_owned() } else { error.to_string() };
                 findings.add_missing(Finding::new(severity, name.to_string(), what, heal::FRAGMENT));

@@ -70,8 +70,8 @@ fn finding_of(fault: LogFault) -> Finding {
 
 fn name(object: &StoredObject) -> String {
     match object {
-        StoredObject::LogState { number, hash } => format!("log state {number}-{hash}"),
-        object => object.path().to_string(),
+        StoredObject::LogState { n, hash } => format!("log state {n}-{hash}"),
+        object => object.to_string(),
     }
 }
 

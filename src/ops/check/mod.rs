@@ -32,7 +32,7 @@ pub use findings::{Finding, Severity, Touched};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log_state::LogState;
 use crate::id::ObjectHash;
-use crate::index::Index;
+use crate::index::{CatchUp, Index, catch_up};
 use crate::progress::{Event, Monitor, Phase};
 use crate::repo::{BackupInfo, Repository};
 use crate::units::MIB;
@@ -173,9 +173,9 @@ pub async fn check(
     monitor.event(Event::Begin { phase: Phase::Opening, bytes: 0, items: 0 });
     refresh(repository).await?;
     let mut findings = Findings::default();
-    let (_, caught_up) = repository.caught_up_index().await?;
+    let (index, caught_up) = repository.index_of_any_log().await?;
     log::check(repository, caught_up.seen, &mut report, &mut findings).await?;
-    let mut structure = check_structure(repository, options, &monitor, &mut report).await?;
+    let mut structure = check_structure(repository, &index, &caught_up, options, &monitor, &mut report).await?;
     if options.read_data {
         let wanted = scrub::Wanted::new(options, begun);
         scrub::run(repository, &wanted, &mut structure, &monitor, &mut report).await?;
@@ -212,12 +212,14 @@ impl Structure {
 /// Reads the structure, again if the log moved on while something looked missing.
 async fn check_structure(
     repository: &Repository,
+    index: &Arc<Index>,
+    opened: &CatchUp,
     options: &CheckOptions,
     monitor: &Arc<dyn Monitor>,
     report: &mut CheckReport,
 ) -> Result<Structure> {
     for attempt in 1.. {
-        let structure = read_structure(repository, options, monitor, report).await?;
+        let structure = read_structure(repository, index, opened, options, monitor, report).await?;
         if !structure.looks_incomplete() {
             return Ok(structure);
         }
@@ -238,21 +240,23 @@ async fn check_structure(
 
 async fn read_structure(
     repository: &Repository,
+    index: &Arc<Index>,
+    opened: &CatchUp,
     options: &CheckOptions,
     monitor: &Arc<dyn Monitor>,
     report: &mut CheckReport,
 ) -> Result<Structure> {
     let mut findings = Findings::default();
-    let (index, caught_up) = repository.caught_up_index().await?;
     let state = repository.state();
+    let caught_up = catch_up(index, repository.store(), &state, &[]).await?;
     let backups = choose(repository, &options.backups)?;
     let items = backups.iter().map(|backup| backup.summary.totals).map(|t| t.files + t.directories + t.symlinks).sum();
     monitor.event(Event::Begin { phase: Phase::Checking, bytes: 0, items });
-    let prints = fragments::check(repository, &index, &state, &caught_up, &mut findings).await?;
-    let faults = objects::compare(repository, &index, &state, report, &mut findings).await?;
-    let walked = walk::walk(repository, &index, &backups, &faults, monitor, report, &mut findings).await?;
+    let prints = fragments::check(repository, index, &state, [opened, &caught_up], &mut findings).await?;
+    let faults = objects::compare(repository, index, &state, report, &mut findings).await?;
+    let walked = walk::walk(repository, index, &backups, &faults, monitor, report, &mut findings).await?;
     monitor.event(Event::End { phase: Phase::Checking });
-    Ok(Structure { state, index, backups, findings, faults, walked, prints })
+    Ok(Structure { state, index: Arc::clone(index), backups, findings, faults, walked, prints })
 }
 
 fn choose(repository: &Repository, wanted: &[ObjectHash]) -> Result<Vec<BackupInfo>> {
@@ -282,8 +286,8 @@ async fn drop_retired(repository: &Repository, structure: &mut Structure) -> Res
         return Ok(());
     }
     refresh(repository).await?;
-    structure.index = repository.index().await?;
     structure.state = repository.state();
+    catch_up(&structure.index, repository.store(), &structure.state, &[]).await?;
     let live = structure.index.live_pack_numbers();
     structure.faults.retain(|name| live.contains_key(name));
     Ok(())

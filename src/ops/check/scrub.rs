@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::faults::{Extent, Faults};
 use super::fragments::{Print, Prints};
 use super::{CheckOptions, CheckReport, Sample, Structure, is_damage};
-use crate::codec::{Decoder, FileHasher, chunk_id, object_hash};
+use crate::codec::{Decoder, ObjectHasher, chunk_id, object_hash};
 use crate::entropy::Entropy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::pack::{PackHeader, PackTrailer, RecordHeader, TableEntry};
@@ -40,7 +40,7 @@ const UNREADABLE_MOST: usize = 16;
 const RECORDS_AT_ONCE: usize = 32;
 
 thread_local! {
-    static TOOLS: RefCell<(Decoder, Vec<u8>)> = RefCell::new((Decoder::new(), Vec::new()));
+    static TOOLS: RefCell<(Option<Decoder>, Vec<u8>)> = const { RefCell::new((None, Vec::new())) };
 }
 
 /// Which packs are to be read.
@@ -285,7 +285,7 @@ impl Reader {
         let table = parse_table(&tail_bytes, size)?;
         let head = self.store.get_range(&object, 0..PackHeader::LEN as u64).await?;
         check_header(&head, &name, self.family)?;
-        let mut hasher = FileHasher::new();
+        let mut hasher = ObjectHasher::new();
         hasher.update(&head);
         let print = Print::of_table(table.iter());
         let mut damaged = HashSet::new();
@@ -298,14 +298,12 @@ impl Reader {
             let stored = self.store.get_range(&object, start..end).await?;
             let run = run.to_vec();
             let (bad, back) = self.on_pool(move || verify_run(&run, start, &stored, hasher)).await?;
-            damaged.extend(bad);
+            damaged.extend(bad?);
             hasher = back;
             rest = later;
         }
         hasher.update(&tail_bytes);
-        // Packs and files are both named by plain BLAKE3.
-        let hash = ObjectHash::from_bytes(*hasher.finish().as_bytes());
-        Ok(conclude(hash == name.hash, damaged, print))
+        Ok(conclude(hasher.finish() == name.hash, damaged, print))
     }
 }
 
@@ -332,32 +330,41 @@ fn verify_whole(name: &ObjectName, family: FamilyId, size: u64, stored: &Bytes) 
             check_header(stored, name, family)?;
             let scan = PackScan::new(stored, family)?;
             let records: Vec<(&RecordHeader, &[u8])> = scan.records().collect();
-            let bad: Vec<ChunkId> = records
-                .par_chunks(RECORDS_AT_ONCE)
-                .flat_map_iter(|records| records.iter().filter(|(header, payload)| !is_whole(header, payload)))
-                .map(|(header, _)| header.id)
-                .collect();
+            let bad = bad_chunks(&records, |(header, payload)| Ok((header.id, is_whole(header, payload)?)))?;
             Ok((bad, Print::of_table(scan.table().iter())))
         },
     );
     match scanned {
-        Ok((bad, print)) => conclude(hash == name.hash, bad.into_iter().collect(), print),
-        Err(error) => {
-            let error: Error = error;
+        Ok((bad, print)) => conclude(hash == name.hash, bad, print),
+        Err(error) if is_damage(&error) => {
             Outcome::Damaged(Damage { what: error.to_string(), extent: Extent::Unknown })
         }
+        Err(error) => Outcome::Unreadable(error),
     }
 }
 
+/// The chunks of those records that are not whole; decoded on all workers.
+fn bad_chunks<T: Sync>(
+    records: &[T],
+    judge: impl Fn(&T) -> Result<(ChunkId, bool)> + Sync,
+) -> Result<HashSet<ChunkId>> {
+    let judge_run = |run: &[T]| -> Result<Vec<ChunkId>> {
+        let judged = run.iter().map(&judge).collect::<Result<Vec<_>>>()?;
+        Ok(judged.into_iter().filter(|(_, is_whole)| !is_whole).map(|(id, _)| id).collect())
+    };
+    let bad = records.par_chunks(RECORDS_AT_ONCE).map(judge_run).collect::<Result<Vec<_>>>()?;
+    Ok(bad.into_iter().flatten().collect())
+}
+
 /// Verifies a run of records; the hasher goes along.
-fn verify_run(run: &[TableEntry], start: u64, stored: &Bytes, hasher: FileHasher) -> (Vec<ChunkId>, FileHasher) {
+fn verify_run(
+    run: &[TableEntry],
+    start: u64,
+    stored: &Bytes,
+    hasher: ObjectHasher,
+) -> (Result<HashSet<ChunkId>>, ObjectHasher) {
     rayon::join(
-        || {
-            run.par_chunks(RECORDS_AT_ONCE)
-                .flat_map_iter(|entries| entries.iter().filter(|entry| !is_whole_record(entry, start, stored)))
-                .map(|entry| entry.record.id)
-                .collect()
-        },
+        || bad_chunks(run, |entry| Ok((entry.record.id, is_whole_record(entry, start, stored)?))),
         move || {
             let mut hasher = hasher;
             hasher.update(stored);
@@ -366,22 +373,24 @@ fn verify_run(run: &[TableEntry], start: u64, stored: &Bytes, hasher: FileHasher
     )
 }
 
-fn is_whole_record(entry: &TableEntry, start: u64, stored: &[u8]) -> bool {
+fn is_whole_record(entry: &TableEntry, start: u64, stored: &[u8]) -> Result<bool> {
     let at = usize::try_from(u64::from(entry.offset) - start).unwrap_or(usize::MAX);
-    let Some(record) = stored.get(at..) else { return false };
+    let Some(record) = stored.get(at..) else { return Ok(false) };
     let Some(payload) = record.get(RecordHeader::LEN..RecordHeader::LEN + entry.record.stored_len as usize) else {
-        return false;
+        return Ok(false);
     };
-    RecordHeader::decode(record).is_ok_and(|header| header == entry.record) && is_whole(&entry.record, payload)
+    Ok(RecordHeader::decode(record).is_ok_and(|header| header == entry.record) && is_whole(&entry.record, payload)?)
 }
 
 /// True if the payload decodes to the chunk.
-fn is_whole(header: &RecordHeader, payload: &[u8]) -> bool {
+fn is_whole(header: &RecordHeader, payload: &[u8]) -> Result<bool> {
     TOOLS.with_borrow_mut(|(decoder, plain)| {
-        plain.clear();
-        decoder.decode_into(header.coding, payload, header.plain_len, plain).is_ok()
-            && plain.len() == header.plain_len as usize
-            && chunk_id(plain) == header.id
+        let decoder = match decoder {
+            Some(decoder) => decoder,
+            None => decoder.insert(Decoder::new()?),
+        };
+        let decoded = decoder.decode_into(header.coding, payload, header.plain_len, plain);
+        Ok(decoded.is_ok() && plain.len() == header.plain_len as usize && chunk_id(plain) == header.id)
     })
 }
 

@@ -68,7 +68,7 @@ struct Shared {
 }
 
 thread_local! {
-    static TOOLS: RefCell<(Decoder, Vec<u8>)> = RefCell::new((Decoder::new(), Vec::new()));
+    static TOOLS: RefCell<Option<(Decoder, Vec<u8>)>> = const { RefCell::new(None) };
 }
 
 impl Fetcher {
@@ -260,7 +260,14 @@ fn write_read(read: Read, fetched: Result<Bytes>, shared: &Shared) {
             return;
         }
     };
-    TOOLS.with_borrow_mut(|(decoder, plain)| {
+    TOOLS.with_borrow_mut(|tools| {
+        if tools.is_none() {
+            match Decoder::new() {
+                Ok(decoder) => *tools = Some((decoder, Vec::new())),
+                Err(error) => return set_fatal(shared, error),
+            }
+        }
+        let (decoder, plain) = tools.as_mut().expect("made above");
         for chunk in chunks {
             let range = chunk.location.range();
             let record = usize::try_from(range.start - start).ok().and_then(|at| bytes.get(at..));

@@ -229,11 +229,7 @@ fn zone_maps_bound_values_by_their_own_order() {
 }
 
 fn unpacked() -> Option<PathBuf> {
-    let dir = std::env::var_os("EVERPACK_TEST_DATA_UNPACKED").map(PathBuf::from);
-    if dir.is_none() {
-        eprintln!("skipped: EVERPACK_TEST_DATA_UNPACKED is not set");
-    }
-    dir
+    crate::testing::data::captures("objects written again").map(Path::to_owned)
 }
 
 fn real_objects(tree: &Path) -> Vec<PathBuf> {

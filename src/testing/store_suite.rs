@@ -129,7 +129,7 @@ async fn missing_objects_are_said_to_be_missing(store: &Store) -> Result<()> {
 }
 
 async fn folders_are_listed_apart(store: &Store) -> Result<()> {
-    let hash = crate::id::EntryHash::from_bytes([9; 32]);
+    let hash = crate::id::ObjectHash::from_bytes([9; 32]);
     let objects = [
         StoredObject::Config,
         StoredObject::Log(1),

@@ -40,8 +40,9 @@ pub(crate) async fn catch_up(index: &Index, store: &Store, state: &LogState, our
 
     let wanted: Vec<_> =
         state.fragments.iter().map(|(_, name)| *name).filter(|name| !index.has_fragment(name)).collect();
-    let mut fetched =
-        stream::iter(wanted).map(|name| async move { (name, fetch_fragment(store, &name).await) }).buffered(FETCH_AT_ONCE);
+    let mut fetched = stream::iter(wanted)
+        .map(|name| async move { (name, fetch_fragment(store, &name).await) })
+        .buffered(FETCH_AT_ONCE);
     let mut batch: Vec<(ObjectName, Fragment)> = Vec::new();
     let mut batched = 0;
     while let Some((name, fragment)) = fetched.next().await {

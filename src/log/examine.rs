@@ -68,8 +68,9 @@ impl Chain {
         };
         let mut watched = None;
         let mut expected = 1;
-        let mut fetched =
-            stream::iter(numbers).map(|number| async move { (number, self.fetch(number).await) }).buffered(FETCH_AT_ONCE);
+        let mut fetched = stream::iter(numbers)
+            .map(|number| async move { (number, self.fetch(number).await) })
+            .buffered(FETCH_AT_ONCE);
         while let Some((number, stored)) = fetched.next().await {
             if number > expected {
                 reading.faults.push(LogFault::Missing { first: expected, last: number - 1 });
@@ -103,9 +104,7 @@ impl Chain {
         faults.extend(found);
         // Only now is it known what later entries name.
         faults.retain(|fault| match fault {
-            LogFault::UnnamedState { object: StoredObject::LogState { n, hash } } => {
-                !named.contains(&(*n, *hash))
-            }
+            LogFault::UnnamedState { object: StoredObject::LogState { n, hash } } => !named.contains(&(*n, *hash)),
             _ => true,
         });
         Ok(Examined { state, entries, faults, watched })

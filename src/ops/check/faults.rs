@@ -131,7 +131,8 @@ impl Faults {
             return Ok(());
         }
         if read {
-            let unknown: HashSet<u32> = self.by_number.iter().filter(|(_, fault)| fault.wants_reading()).map(|(n, _)| *n).collect();
+            let unknown: HashSet<u32> =
+                self.by_number.iter().filter(|(_, fault)| fault.wants_reading()).map(|(n, _)| *n).collect();
             let mut damaged: HashMap<u32, HashSet<ChunkId>> = HashMap::new();
             for_each_entry(repository, state, &self.numbers(), async |number, entry| {
                 if !unknown.contains(&number) {
@@ -218,7 +219,9 @@ impl Faults {
 impl Fault {
     /// A part of it may be whole, and reading tells which.
     fn wants_reading(&self) -> bool {
-        matches!(self.kind, Kind::Damaged | Kind::Contradicted) && !matches!(self.extent, Extent::Chunks(_)) && self.len > 0
+        matches!(self.kind, Kind::Damaged | Kind::Contradicted)
+            && !matches!(self.extent, Extent::Chunks(_))
+            && self.len > 0
     }
 
     fn loses_something(&self) -> bool {

@@ -128,7 +128,8 @@ pub(super) mod heal {
     pub(in super::super) const CONFIG: &str = "bring `config` back from a replica or a copy of the repository";
     pub(in super::super) const LOG_ENTRY: &str =
         "bring the entry back from a replica or a copy of the repository; until then nothing can be written safely";
-    pub(in super::super) const STATE: &str = "delete the object: the log says the same, and the next writers keep a new one";
+    pub(in super::super) const STATE: &str =
+        "delete the object: the log says the same, and the next writers keep a new one";
     pub(in super::super) const NONE: &str = "nothing need be done";
     pub(in super::super) const FRAGMENT: &str = "bring the object back from a replica or a copy of the repository; until then its \
          chunks are found through the tables of their packs";
@@ -139,8 +140,7 @@ pub(super) mod heal {
     pub(in super::super) const DAMAGED_PACK: &str = "bring a good copy of the object back from a replica or a copy of the repository; \
          without one, move the object out of the repository, run `everpack backup` of the sources, which stores again what they still \
          have, and move it back for the chunks in it that are whole";
-    pub(in super::super) const SPARED_PACK: &str =
-        "nothing is lost; bring a good copy of the object back from a replica or a copy of the repository when there is one";
+    pub(in super::super) const SPARED_PACK: &str = "nothing is lost; bring a good copy of the object back from a replica or a copy of the repository when there is one";
     pub(in super::super) const MISSING_CHUNK: &str = "the next `everpack backup` of these sources stores again what they still have; or \
          bring packs and fragments back from a replica or a copy of the repository";
     pub(in super::super) const SEGMENT: &str = "bring the meta pack back from a replica or a copy of the repository; the next `everpack \

@@ -84,7 +84,8 @@ pub(super) async fn check(
         let fragment = match fragment {
             Ok(fragment) => fragment,
             Err(error) if is_damage(&error) => {
-                let was_rebuilt = caught_up.iter().flat_map(|report| &report.rebuilt).any(|(rebuilt, _)| *rebuilt == name);
+                let was_rebuilt =
+                    caught_up.iter().flat_map(|report| &report.rebuilt).any(|(rebuilt, _)| *rebuilt == name);
                 let rebuilt = was_rebuilt || index.has_fragment(&name);
                 let severity = if rebuilt { Severity::Warning } else { Severity::Error };
                 let what = if error.kind() == ErrorKind::NotFound { "missing".to_owned() } else { error.to_string() };

@@ -85,7 +85,9 @@ fn check_seen(
 ) {
     let Some((number, hash)) = seen.filter(|(number, _)| *number > 0) else { return };
     let what = if number > head {
-        format!("ends at entry {head}, but this host has seen entry {number}: it was cut off, or an older copy took its place")
+        format!(
+            "ends at entry {head}, but this host has seen entry {number}: it was cut off, or an older copy took its place"
+        )
     } else if watched != Some(hash) {
         format!("entry {number} is not the one that this host has seen: the log was replaced")
     } else {

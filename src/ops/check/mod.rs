@@ -67,14 +67,7 @@ pub struct CheckOptions {
 
 impl Default for CheckOptions {
     fn default() -> Self {
-        Self {
-            backups: Vec::new(),
-            read_data: false,
-            part: None,
-            sample: None,
-            time_limit: None,
-            memory: 256 * MIB,
-        }
+        Self { backups: Vec::new(), read_data: false, part: None, sample: None, time_limit: None, memory: 256 * MIB }
     }
 }
 
@@ -83,7 +76,9 @@ impl CheckOptions {
         if let Some((part, parts)) = self.part
             && !(1..=parts).contains(&part)
         {
-            return Err(Error::invalid(format!("check part {part}/{parts}: parts are numbered from 1 to their number")));
+            return Err(Error::invalid(format!(
+                "check part {part}/{parts}: parts are numbered from 1 to their number"
+            )));
         }
         if let Some(Sample::Share(share)) = self.sample
             && !(share > 0.0 && share <= 1.0)
@@ -162,11 +157,7 @@ const ATTEMPTS: usize = 4;
 /// Checks the structure of a repository, and with `read_data` every byte of its packs.
 ///
 /// Fails if the repository cannot be reached, or if a backup asked for is not listed; whatever is damaged or missing is in the report.
-pub async fn check(
-    repository: &Repository,
-    options: &CheckOptions,
-    monitor: Arc<dyn Monitor>,
-) -> Result<CheckReport> {
+pub async fn check(repository: &Repository, options: &CheckOptions, monitor: Arc<dyn Monitor>) -> Result<CheckReport> {
     let begun = Instant::now();
     options.validate()?;
     let mut report = CheckReport::new();

@@ -135,8 +135,7 @@ pub(super) async fn run(
     monitor.event(Event::Begin { phase: Phase::Scrubbing, bytes, items: packs.len() as u64 });
     let scrubber = Scrubber::new(repository, wanted.memory)?;
     let mut running = JoinSet::new();
-    let mut judge =
-        Judge { prints: &structure.prints, faults: &mut structure.faults, monitor, report, unreadable: 0 };
+    let mut judge = Judge { prints: &structure.prints, faults: &mut structure.faults, monitor, report, unreadable: 0 };
     let total = packs.len();
     for (begun, (number, pack)) in packs.into_iter().enumerate() {
         let out_of_time = wanted.deadline.is_some_and(|deadline| Instant::now() >= deadline);
@@ -190,7 +189,9 @@ impl Judge<'_> {
             Outcome::Unreadable(error) => {
                 self.unreadable += 1;
                 if self.unreadable > UNREADABLE_MOST {
-                    return Err(error.context(format!("scrub: {UNREADABLE_MOST} packs before could not be read either")));
+                    return Err(
+                        error.context(format!("scrub: {UNREADABLE_MOST} packs before could not be read either"))
+                    );
                 }
                 let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
                 self.faults.add_unreadable(number, &pack, &format!("{error}{cause}"));
@@ -239,9 +240,7 @@ impl Scrubber {
             let outcome = if pack.size <= WHOLE_MOST { reader.read_whole().await } else { reader.read_runs().await };
             let outcome = outcome.unwrap_or_else(|error| match error.kind() {
                 ErrorKind::NotFound => Outcome::Missing,
-                _ if is_damage(&error) => {
-                    Outcome::Damaged(Damage { what: error.to_string(), extent: Extent::Unknown })
-                }
+                _ if is_damage(&error) => Outcome::Damaged(Damage { what: error.to_string(), extent: Extent::Unknown }),
                 _ => Outcome::Unreadable(error),
             });
             drop((paid, slot));
@@ -397,7 +396,9 @@ fn is_whole(header: &RecordHeader, payload: &[u8]) -> Result<bool> {
 fn conclude(hash_fits: bool, bad: HashSet<ChunkId>, print: Print) -> Outcome {
     let what = match (hash_fits, bad.len()) {
         (true, 0) => return Outcome::Whole(print),
-        (true, count) => format!("{count} chunks do not decode to what their ids say, although the pack is what its writer stored"),
+        (true, count) => {
+            format!("{count} chunks do not decode to what their ids say, although the pack is what its writer stored")
+        }
         (false, 0) => "its bytes are not those of its name".to_owned(),
         (false, count) => format!("its bytes are not those of its name: {count} chunks are damaged"),
     };

@@ -384,7 +384,11 @@ async fn a_damaged_state_object_is_a_warning() {
             scene.back_up().await;
         }
         let state = scene.objects("log-state").remove(0);
-        if damage == "flip" { flip(&state, 300) } else { truncate(&state, 30) }
+        if damage == "flip" {
+            flip(&state, 300)
+        } else {
+            truncate(&state, 30)
+        }
         let report = scene.check().await;
         let finding = only(&report);
         assert_eq!(finding.severity, Severity::Warning);
@@ -472,7 +476,8 @@ async fn the_parts_of_a_scrub_are_all_packs_each_once() {
         scene.write(&format!("{night}"), &noise(1000 * usize::try_from(night).unwrap(), night));
         scene.back_up().await;
     }
-    let mut sizes: Vec<u64> = scene.objects("packs").iter().chain(&scene.objects("meta")).map(|path| len(path)).collect();
+    let mut sizes: Vec<u64> =
+        scene.objects("packs").iter().chain(&scene.objects("meta")).map(|path| len(path)).collect();
     sizes.sort_unstable();
     assert!(sizes.iter().collect::<HashSet<_>>().len() > 12);
     let watch = Arc::new(Watch::default());

@@ -100,7 +100,8 @@ fn add(found: &mut SegmentTouches, cause: Cause, path: impl FnOnce() -> String) 
 
 fn describe(segment: &SegmentRef, next: Option<&SegmentRef>) -> String {
     let first = display_path(&segment.first_key);
-    let end = next.map_or_else(|| "to the end".to_owned(), |next| format!("to before {}", display_path(&next.first_key)));
+    let end =
+        next.map_or_else(|| "to the end".to_owned(), |next| format!("to before {}", display_path(&next.first_key)));
     format!("({} entries from {first} {end})", segment.entry_count)
 }
 

@@ -174,7 +174,8 @@ pub(super) async fn walk(
 
 fn bad_manifest(repository: &Repository, backup: &BackupInfo, error: &Error) -> Finding {
     let state = repository.state();
-    let name = state.backups.get(&backup.id).map_or_else(|| backup.id.to_string(), |backup| backup.manifest.to_string());
+    let name =
+        state.backups.get(&backup.id).map_or_else(|| backup.id.to_string(), |backup| backup.manifest.to_string());
     let what = if error.kind() == ErrorKind::NotFound { "missing".to_owned() } else { error.to_string() };
     let mut touches = Touches::default();
     touches.add(backup.id, "(the whole backup)");
@@ -366,7 +367,8 @@ impl Walk<'_> {
             totals.symlinks += symlinks;
             totals.bytes = totals.bytes.saturating_add(bytes);
             let next = manifest.segments.get(at + 1).map(|next| next.first_key.as_slice());
-            if u64::from(segment.entry_count) != files + directories + symlinks || segment.plain_len != facts.plain_len {
+            if u64::from(segment.entry_count) != files + directories + symlinks || segment.plain_len != facts.plain_len
+            {
                 odd.push(format!("segment {} is of another length than it says", segment.chunk));
             }
             if *segment.first_key != *facts.first_key || next.is_some_and(|next| *facts.last_key >= *next) {

@@ -33,8 +33,11 @@ pub async fn ls(
     if lister.found {
         return Ok(());
     }
-    let message =
-        format!("list {}: backup {} has nothing of that path; `everpack ls -R` shows all", display_path(path), backup.id);
+    let message = format!(
+        "list {}: backup {} has nothing of that path; `everpack ls -R` shows all",
+        display_path(path),
+        backup.id
+    );
     Err(Error::new(ErrorKind::NotFound, message))
 }
 
@@ -69,7 +72,9 @@ impl Lister<'_> {
         }
         // A segment that lies as a whole in a child directory that was shown already.
         let inside = |key: &[u8]| {
-            self.shown.as_ref().is_some_and(|shown| key.strip_prefix(shown.as_slice()).is_some_and(|rest| rest.len() > 1 && rest[0] == b'/'))
+            self.shown.as_ref().is_some_and(|shown| {
+                key.strip_prefix(shown.as_slice()).is_some_and(|rest| rest.len() > 1 && rest[0] == b'/')
+            })
         };
         self.recursive || !(inside(first) && next.is_some_and(inside))
     }

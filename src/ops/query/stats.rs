@@ -101,7 +101,9 @@ pub async fn stats(repository: &Repository) -> Result<Stats> {
     let mut lineages: Vec<LineageStats> = lineages.into_values().collect();
     lineages.sort_by(|a, b| a.name.cmp(&b.name));
     let sizes = sizes(&index.live_packs());
-    let of_kind = |kind| sizes.get(&kind).map_or(PackStats::default(), |(count, bytes)| PackStats { count: *count, bytes: *bytes });
+    let of_kind = |kind| {
+        sizes.get(&kind).map_or(PackStats::default(), |(count, bytes)| PackStats { count: *count, bytes: *bytes })
+    };
     let (data_packs, meta_packs) = (of_kind(ObjectKind::DataPack), of_kind(ObjectKind::MetaPack));
     let logical_bytes = listed.iter().fold(0u64, |sum, backup| sum.saturating_add(backup.summary.totals.bytes));
     let stored_bytes = data_packs.bytes.saturating_add(meta_packs.bytes);

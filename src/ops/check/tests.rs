@@ -15,7 +15,7 @@ use crate::ops::restore::{RestoreOptions, restore};
 use crate::progress::{Event, Monitor, Phase, Silent};
 use crate::repo::{Environment, InitOptions, OpenOptions, Process, Repository};
 use crate::source::{DirectoryOptions, DirectorySource};
-use crate::store::Store;
+use crate::store::{Store, StoreOptions};
 
 /// A repository on disk, and a directory that is backed up into it.
 struct Scene {
@@ -29,7 +29,8 @@ impl Scene {
         let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(4_000_000_000_000_000_000)));
         let scene = Self { root: tempfile::tempdir().unwrap(), clock, seed: AtomicU64::new(1) };
         let options = InitOptions { pack_target: 1 << 20, ..InitOptions::default() };
-        let store = Store::open(scene.path("repo").to_str().unwrap()).await.unwrap();
+        std::fs::create_dir(scene.path("repo")).unwrap();
+        let store = scene.store().unwrap();
         Repository::create(store, &options, scene.environment()).await.unwrap();
         scene
     }
@@ -59,9 +60,12 @@ impl Scene {
         }
     }
 
+    fn store(&self) -> Result<Store> {
+        Store::open(self.path("repo").to_str().unwrap(), &StoreOptions::default())
+    }
+
     async fn open(&self) -> Result<Repository> {
-        let store = Store::open(self.path("repo").to_str().unwrap()).await?;
-        Repository::open(store, OpenOptions::default(), self.environment()).await
+        Repository::open(self.store()?, OpenOptions::default(), self.environment()).await
     }
 
     fn write(&self, name: &str, bytes: &[u8]) {
@@ -189,7 +193,7 @@ async fn a_missing_data_pack_touches_its_files_and_the_next_backup_heals_them() 
     assert_eq!(finding.severity, Severity::Error);
     assert!(finding.object.contains(&hash_of(&pack)), "{finding:?}");
     assert!(finding.what.contains("missing") && finding.heal.contains("everpack backup"), "{finding:?}");
-    assert!(touched(finding).contains(&"one/large"), "{finding:?}");
+    assert!(touched(finding).iter().any(|path| path.ends_with("/large")), "{finding:?}");
     assert_eq!(finding.touched_count, finding.touches.len() as u64);
 
     // What the finding says heals it does.
@@ -435,6 +439,7 @@ async fn packs_that_nobody_names_are_told_apart_by_their_session() {
     std::fs::copy(&pack, pack.with_file_name(format!("{other_hash}{}", &name[64..]))).unwrap();
     std::fs::copy(&pack, pack.with_file_name(format!("{hash}-00000000000000aa"))).unwrap();
     std::fs::write(pack.with_file_name("notes.txt"), b"mine").unwrap();
+    std::fs::write(pack.with_file_name(format!("{name}#1")), b"half").unwrap();
     let report = scene.check().await;
     let lost = about(&report, "00000000000000aa");
     assert_eq!(lost.severity, Severity::Error);
@@ -442,12 +447,15 @@ async fn packs_that_nobody_names_are_told_apart_by_their_session() {
     let over = about(&report, &name[65..]);
     assert_eq!(over.severity, Severity::Note);
     assert!(over.what.contains("is over") && over.what.contains(&other_hash), "{over:?}");
-    assert_eq!(about(&report, "notes.txt").severity, Severity::Note);
-    assert_eq!(report.findings.len(), 3, "{:#?}", report.findings);
+    let stray = about(&report, "stray");
+    assert!(stray.severity == Severity::Note && stray.what.contains("notes.txt"), "{stray:?}");
+    let leftover = about(&report, "left-overs");
+    assert!(leftover.severity == Severity::Note && leftover.what.contains(&hash), "{leftover:?}");
+    assert_eq!(report.findings.len(), 4, "{:#?}", report.findings);
     assert_eq!(report.findings[0].severity, Severity::Error, "the worst first");
 }
 
-/// Remembers which packs were read, through the store's access times being of no use: by the bytes of each item.
+/// Remembers phases, and which packs were read by their sizes.
 #[derive(Default)]
 struct Watch {
     phases: Mutex<Vec<Phase>>,

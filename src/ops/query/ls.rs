@@ -21,7 +21,7 @@ pub async fn ls(
     let path = normal(path);
     let manifest = repository.manifest(&backup.id).await?;
     let index = repository.index().await?;
-    let mut lister = Lister { path, recursive, shown: None, found: path.is_empty() };
+    let mut lister = Lister::new(path, recursive);
     for (at, segment) in manifest.segments.iter().enumerate() {
         if lister.may_hold(&manifest, at) {
             let entries = read(repository, &index, segment, backup).await?;
@@ -50,7 +50,8 @@ async fn read(
     repository.read_segment(index, segment).await.context(|| format!("list backup {}", backup.id))
 }
 
-struct Lister<'a> {
+/// Picks what is shown.
+pub(super) struct Lister<'a> {
     path: &'a [u8],
     recursive: bool,
     /// The child directory that was shown last; everything in it stands behind it.
@@ -58,7 +59,11 @@ struct Lister<'a> {
     found: bool,
 }
 
-impl Lister<'_> {
+impl<'a> Lister<'a> {
+    pub(super) fn new(path: &'a [u8], recursive: bool) -> Self {
+        Self { path, recursive, shown: None, found: path.is_empty() }
+    }
+
     /// True if something wanted can stand in a segment.
     fn may_hold(&self, manifest: &Manifest, at: usize) -> bool {
         let first = manifest.segments[at].first_key.as_slice();
@@ -79,7 +84,7 @@ impl Lister<'_> {
         self.recursive || !(inside(first) && next.is_some_and(inside))
     }
 
-    fn take(&mut self, entry: &Entry, emit: &mut dyn FnMut(&Entry) -> Result<()>) -> Result<()> {
+    pub(super) fn take(&mut self, entry: &Entry, emit: &mut dyn FnMut(&Entry) -> Result<()>) -> Result<()> {
         let below = match entry.path.strip_prefix(self.path) {
             Some(rest) if self.path.is_empty() => rest,
             Some([]) => {
@@ -113,7 +118,7 @@ impl Lister<'_> {
 }
 
 /// A directory that the backup holds no entry of.
-fn synthetic(path: &[u8]) -> Entry {
+pub(super) fn synthetic(path: &[u8]) -> Entry {
     Entry {
         path: path.to_vec(),
         kind: EntryKind::Directory,

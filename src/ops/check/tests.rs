@@ -535,3 +535,28 @@ async fn chosen_backups_only_are_checked_and_an_unknown_one_is_an_error() {
     let options = CheckOptions { backups: vec![unknown], ..CheckOptions::default() };
     assert_eq!(check(&repository, &options, Arc::new(Silent)).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
+
+/// Prints how fast a scrub is; run it by hand with EVERPACK_TEST_DATA_UNPACKED.
+#[tokio::test(flavor = "multi_thread")]
+async fn real_data_scrubs_clean() {
+    let Some(data) = std::env::var_os("EVERPACK_TEST_DATA_UNPACKED") else {
+        eprintln!("skipped: EVERPACK_TEST_DATA_UNPACKED is not set");
+        return;
+    };
+    let scene = Scene::new().await;
+    let repository = scene.open().await.unwrap();
+    let data = PathBuf::from(data).join("shop/full-1");
+    let source = DirectorySource::open(&data, &DirectoryOptions::default()).unwrap();
+    let backed_up = backup(&repository, Box::new(source), &BackupOptions::default(), Arc::new(Silent)).await.unwrap();
+    let report = check(&repository, &CheckOptions::default(), Arc::new(Silent)).await.unwrap();
+    assert_eq!(report.findings, []);
+    let structure = report.duration;
+    let report = scene.scrub().await;
+    assert_eq!((report.findings.as_slice(), report.entries > 0), (&[][..], true));
+    eprintln!(
+        "{} logical, {} stored: structure {structure:?}, scrub {:?}",
+        crate::units::bytes(backed_up.totals.bytes),
+        crate::units::bytes(report.bytes_read),
+        report.duration
+    );
+}

@@ -17,7 +17,7 @@ use crate::store::{Store, StoredObject};
 
 /// Fragments fetched at once.
 const FETCH_AT_ONCE: usize = 4;
-/// Entries folded in one transaction: redb commits cost milliseconds, and sorted batches are faster the larger they are.
+/// Entries folded into one run.
 const BATCH_ENTRIES: usize = 200_000;
 
 /// What came up.
@@ -66,9 +66,7 @@ pub(crate) async fn catch_up(index: &Index, store: &Store, state: &LogState, our
         index.insert(&batch)?;
     }
     index.set_live(|pack| state.retired.contains_key(pack) || state.quarantined.contains_key(pack));
-    if let Some(hash) = state.head_hash {
-        index.set_seen(state.head, hash)?;
-    }
+    index.settle(state.head_hash.map(|hash| (state.head, hash)))?;
     Ok(report)
 }
 

@@ -36,7 +36,10 @@ async fn one_lineage_has_one_writer() {
     let other = scene.reopen(false).await.unwrap();
     let (first, second) = tokio::join!(scene.try_backup(&source, &options), backup_of(&other, &source, &options));
     // Whoever registers first wins; if the winner was done before the loser began, both did.
-    let busy = [&first, &second].iter().filter(|outcome| outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Busy)).count();
+    let busy = [&first, &second]
+        .iter()
+        .filter(|outcome| outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Busy))
+        .count();
     let done = [&first, &second].iter().filter(|outcome| outcome.is_ok()).count();
     assert_eq!(busy + done, 2, "{first:?} {second:?}");
     assert!(done >= 1);

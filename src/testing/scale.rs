@@ -187,10 +187,14 @@ impl ScaleManifest {
                 if order.is_ne() {
                     return Err(Error::invalid("the entries are not those of the source"));
                 }
-                cutter.push(&entry)?.map_or((), &mut compare);
+                if let Some(segment) = cutter.push(&entry)? {
+                    compare(segment);
+                }
             }
         }
-        cutter.finish().map_or((), &mut compare);
+        if let Some(segment) = cutter.finish() {
+            compare(segment);
+        }
         Ok(same)
     }
 

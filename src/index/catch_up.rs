@@ -17,7 +17,7 @@ use crate::store::{Folder, Store, StoredObject};
 
 /// Fragments fetched at once.
 const FETCH_AT_ONCE: usize = 4;
-/// Entries folded in one transaction: redb commits cost milliseconds, and sorted batches are faster the larger they are.
+/// Entries folded into one run.
 const BATCH_ENTRIES: usize = 200_000;
 
 /// What came up.
@@ -70,11 +70,8 @@ pub(crate) async fn catch_up(index: &Index, store: &Store, state: &LogState, our
     }
     index.set_live(|pack| state.retired.contains_key(pack) || state.quarantined.contains_key(pack));
     // Never backwards: that the log is shorter than it was must be noticed by every later check, not only by the first.
-    if let Some(hash) = state.head_hash
-        && report.seen.is_none_or(|(head, _)| head <= state.head)
-    {
-        index.set_seen(state.head, hash)?;
-    }
+    let forward = report.seen.is_none_or(|(head, _)| head <= state.head);
+    index.settle(state.head_hash.filter(|_| forward).map(|hash| (state.head, hash)))?;
     Ok(report)
 }
 

@@ -2,5 +2,7 @@
 
 pub mod data;
 pub mod s3;
+pub mod scale;
+pub mod scale_source;
 pub mod store_suite;
 pub mod tae_writer;

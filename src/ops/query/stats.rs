@@ -116,7 +116,7 @@ pub async fn stats(repository: &Repository) -> Result<Stats> {
         forgotten: state.backups.values().filter(|backup| backup.forgotten.is_some()).count() as u64,
         lineages,
         logical_bytes,
-        chunks: index.chunk_count()?,
+        chunks: index.location_count(),
         data_packs,
         meta_packs,
         stored_bytes,

@@ -24,8 +24,9 @@ impl LogState {
     ///
     /// Gives what is odd about it: things that no correct writer says, which therefore have no effect.
     pub(crate) fn apply(&mut self, entry: &LogEntry, hash: EntryHash) -> Result<Vec<String>> {
-        if entry.number != self.head + 1 {
-            let message = format!("log entry {}: found where entry {} belongs", entry.number, self.head + 1);
+        // A hostile state may end at the last number there is.
+        if self.head.checked_add(1) != Some(entry.number) {
+            let message = format!("log entry {}: found where the entry behind {} belongs", entry.number, self.head);
             return Err(Error::corrupt(message));
         }
         if Some(entry.previous) != self.head_hash {

@@ -11,7 +11,7 @@ pub mod backup;
 pub mod check;
 pub mod query;
 pub mod restore;
-mod target;
+pub(crate) mod target;
 
 /// Durations in reports: seconds.
 pub(crate) fn seconds<S: serde::Serializer>(duration: &std::time::Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,6 +1,7 @@
 //! Support for tests and benchmarks: not part of the public surface.
 
 pub mod data;
+pub mod fuzz;
 pub mod s3;
 pub mod scale;
 pub mod scale_source;

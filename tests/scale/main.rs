@@ -118,7 +118,9 @@ async fn nights(kind: SyntheticKind) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let count = if is_full() { 1_000_000 } else { 200_000 };
     let scratch = TempDir::new().unwrap();
-    let store = Store::open(scratch.path().join("repo").to_str().unwrap()).await.unwrap();
+    let store =
+        Store::create_root(scratch.path().join("repo").to_str().unwrap(), &everpack::store::StoreOptions::default())
+            .unwrap();
     let environment = Environment {
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),

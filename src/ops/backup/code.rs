@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use crate::codec::{Decoder, Encoder, Hint, Level, chunk_id};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ChunkId, ObjectKind};
+use crate::progress::Monitor;
 use crate::repo::{CodedChunk, Piece, Repository, Writer};
 
 /// Threads of the worker pool.
@@ -43,6 +44,7 @@ pub(super) struct Coder {
     writer: Arc<Writer>,
     level: i32,
     budget: Arc<Budget>,
+    monitor: Arc<dyn Monitor>,
     new_bytes: AtomicU64,
     read_bytes: AtomicU64,
 }
@@ -53,7 +55,12 @@ thread_local! {
 }
 
 impl Coder {
-    pub(super) fn new(repository: &Repository, writer: Arc<Writer>, memory: u64) -> Result<Self> {
+    pub(super) fn new(
+        repository: &Repository,
+        writer: Arc<Writer>,
+        memory: u64,
+        monitor: Arc<dyn Monitor>,
+    ) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(worker_count())
             .thread_name(|at| format!("everpack-code-{at}"))
@@ -61,7 +68,7 @@ impl Coder {
             .map_err(|error| Error::new(ErrorKind::Unavailable, format!("start worker threads: {error}")))?;
         let budget = Arc::new(Budget::new(usize::try_from(memory / 6).unwrap_or(usize::MAX).max(8 << 20)));
         let level = repository.config().level;
-        Ok(Self { pool, writer, level, budget, new_bytes: AtomicU64::new(0), read_bytes: AtomicU64::new(0) })
+        Ok(Self { pool, writer, level, budget, monitor, new_bytes: AtomicU64::new(0), read_bytes: AtomicU64::new(0) })
     }
 
     /// Logical bytes of new chunks so far, data only.
@@ -103,6 +110,7 @@ impl Coder {
         for ((chunk, id), new) in group.chunks.iter().zip(&ids).zip(new) {
             if new {
                 self.new_bytes.fetch_add(chunk.range.len() as u64, Ordering::Relaxed);
+                self.monitor.advance(0, chunk.range.len() as u64, 0);
                 coded.push(self.code_one(*id, plain(chunk), chunk.hint.as_ref())?);
             }
         }

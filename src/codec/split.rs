@@ -65,17 +65,25 @@ impl Splitter {
         }
         grow(&mut self.literals, chunk.len() + BLOCK);
         self.lengths.clear();
-        let (mut marks, mut rest, mut skip) = (Marks::default(), chunk, skip as usize);
+        let mut writer = Writer {
+            tokens: &mut self.tokens,
+            low: &mut self.low,
+            high: &mut self.high,
+            lengths: &mut self.lengths,
+            literals: &mut self.literals,
+            marks: Marks::default(),
+        };
+        let (mut rest, mut skip) = (chunk, skip as usize);
         for &Segment { len, lz4 } in segments {
             let (segment, behind) = rest.split_at(len as usize);
             let raw = if lz4 { skip.min(segment.len()) } else { segment.len() };
             skip = skip.saturating_sub(raw);
             let (raw, sequences) = segment.split_at(raw);
-            self.literals[marks.literals..][..raw.len()].copy_from_slice(raw);
-            marks.literals += raw.len();
-            marks = self.split_sequences(sequences, marks);
+            writer.literals(raw);
+            writer.sequences(sequences);
             rest = behind;
         }
+        let marks = writer.marks;
         Ok(Streams {
             tokens: &self.tokens[..marks.tokens],
             low: &self.low[..marks.offsets],
@@ -84,84 +92,115 @@ impl Splitter {
             literals: &self.literals[..marks.literals],
         })
     }
+}
 
-    fn split_sequences(&mut self, segment: &[u8], mut marks: Marks) -> Marks {
+/// The buffers of a [`Splitter`] as slices: a loop keeps these in registers, as it could not keep vectors.
+struct Writer<'a> {
+    tokens: &'a mut [u8],
+    low: &'a mut [u8],
+    high: &'a mut [u8],
+    lengths: &'a mut Vec<u8>,
+    literals: &'a mut [u8],
+    marks: Marks,
+}
+
+impl Writer<'_> {
+    fn sequences(&mut self, segment: &[u8]) {
         let mut at = 0;
         while at < segment.len() {
-            let sequence = match segment[at..].first_chunk::<SEQUENCE>() {
-                Some(sequence) if sequence[0] >> 4 != 15 => sequence,
-                _ => {
-                    (at, marks) = self.split_one(segment, at, marks);
-                    continue;
-                }
-            };
-            let token = sequence[0];
-            let literals = usize::from(token >> 4);
-            self.tokens[marks.tokens] = token;
-            self.literals[marks.literals..][..BLOCK].copy_from_slice(&sequence[1..]);
-            self.low[marks.offsets] = sequence[literals + 1];
-            self.high[marks.offsets] = sequence[literals + 2];
-            marks.tokens += 1;
-            marks.literals += literals;
-            marks.offsets += 1;
-            at += literals + 3;
-            if token & 15 == 15 {
-                (at, _) = self.split_lengths(segment, at);
+            at = self.short_sequences(segment, at);
+            if at < segment.len() {
+                at = self.one(segment, at);
             }
         }
-        marks
     }
 
-    /// One sequence, of any shape, cut short anywhere.
-    fn split_one(&mut self, segment: &[u8], at: usize, mut marks: Marks) -> (usize, Marks) {
+    /// Sequences without length bytes before their literals, as far as no segment end is near. Returns where another one
+    /// begins.
+    fn short_sequences(&mut self, segment: &[u8], mut at: usize) -> usize {
+        let marks = &mut self.marks;
+        // One length and one index for all three: one bounds check.
+        let room = (self.tokens.len() - marks.tokens).min(self.low.len() - marks.offsets);
+        let tokens = &mut self.tokens[marks.tokens..][..room];
+        let low = &mut self.low[marks.offsets..][..room];
+        let high = &mut self.high[marks.offsets..][..room];
+        let (mut count, mut literals_end) = (0, marks.literals);
+        while let Some(sequence) = segment.get(at..).and_then(|rest| rest.first_chunk::<SEQUENCE>()) {
+            let token = sequence[0];
+            let literals = usize::from(token >> 4);
+            if literals == 15 || count >= room {
+                break;
+            }
+            tokens[count] = token;
+            low[count] = sequence[literals + 1];
+            high[count] = sequence[literals + 2];
+            count += 1;
+            self.literals[literals_end..][..BLOCK].copy_from_slice(&sequence[1..]);
+            literals_end += literals;
+            at += literals + 3;
+            if token & 15 == 15 {
+                (at, _) = copy_lengths(self.lengths, segment, at);
+            }
+        }
+        marks.tokens += count;
+        marks.offsets += count;
+        marks.literals = literals_end;
+        at
+    }
+
+    /// One sequence, of any shape, cut short anywhere. Returns where it ends.
+    fn one(&mut self, segment: &[u8], at: usize) -> usize {
         let token = segment[at];
         let mut at = at + 1;
-        self.tokens[marks.tokens] = token;
-        marks.tokens += 1;
+        self.tokens[self.marks.tokens] = token;
+        self.marks.tokens += 1;
         let mut literals = usize::from(token >> 4);
         if literals == 15 {
             let sum;
-            (at, sum) = self.split_lengths(segment, at);
+            (at, sum) = copy_lengths(self.lengths, segment, at);
             literals = literals.saturating_add(sum);
         }
         literals = literals.min(segment.len() - at);
-        self.literals[marks.literals..][..literals].copy_from_slice(&segment[at..][..literals]);
-        marks.literals += literals;
+        self.literals(&segment[at..][..literals]);
         at += literals;
         match &segment[at..] {
             [] => {}
             // Half an offset.
-            &[half] => {
-                self.literals[marks.literals] = half;
-                marks.literals += 1;
+            half @ [_] => {
+                self.literals(half);
                 at += 1;
             }
             &[low, high, ..] => {
-                self.low[marks.offsets] = low;
-                self.high[marks.offsets] = high;
-                marks.offsets += 1;
+                self.low[self.marks.offsets] = low;
+                self.high[self.marks.offsets] = high;
+                self.marks.offsets += 1;
                 at += 2;
                 if token & 15 == 15 {
-                    (at, _) = self.split_lengths(segment, at);
+                    (at, _) = copy_lengths(self.lengths, segment, at);
                 }
             }
         }
-        (at, marks)
+        at
     }
 
-    /// Length bytes up to one that is not 255. Returns where they end, and their sum.
-    fn split_lengths(&mut self, segment: &[u8], start: usize) -> (usize, usize) {
-        let (mut at, mut sum) = (start, 0usize);
-        while let Some(&byte) = segment.get(at) {
-            at += 1;
-            sum = sum.saturating_add(usize::from(byte));
-            if byte != 255 {
-                break;
-            }
-        }
-        self.lengths.extend_from_slice(&segment[start..at]);
-        (at, sum)
+    fn literals(&mut self, literals: &[u8]) {
+        self.literals[self.marks.literals..][..literals.len()].copy_from_slice(literals);
+        self.marks.literals += literals.len();
     }
+}
+
+/// Length bytes up to one that is not 255. Returns where they end, and their sum.
+fn copy_lengths(lengths: &mut Vec<u8>, segment: &[u8], start: usize) -> (usize, usize) {
+    let (mut at, mut sum) = (start, 0usize);
+    while let Some(&byte) = segment.get(at) {
+        at += 1;
+        lengths.push(byte);
+        sum = sum.saturating_add(usize::from(byte));
+        if byte != 255 {
+            break;
+        }
+    }
+    (at, sum)
 }
 
 /// Makes a buffer at least so long. What it holds does not matter.
@@ -208,34 +247,50 @@ struct Merger<'a> {
 
 impl<'a> Merger<'a> {
     fn merge_sequences(&mut self, segment: &mut [u8]) -> Result<()> {
-        let streams = self.streams;
-        let mut marks = self.marks;
         let mut at = 0;
         while at < segment.len() {
-            let (Some((token, block, [low, high])), Some(sequence)) =
-                (streams.short_sequence(marks), segment[at..].first_chunk_mut::<SEQUENCE>())
-            else {
-                self.marks = marks;
+            at = self.merge_short(segment, at)?;
+            if at < segment.len() {
                 at = self.merge_one(segment, at)?;
-                marks = self.marks;
-                continue;
-            };
+            }
+        }
+        Ok(())
+    }
+
+    /// Sequences without length bytes before their literals, as far as no end is near. Returns where another one begins.
+    fn merge_short(&mut self, segment: &mut [u8], mut at: usize) -> Result<usize> {
+        let Streams { tokens, low, high, literals: all_literals, .. } = *self.streams;
+        let mut marks = self.marks;
+        let (tokens, low, high) = (&tokens[marks.tokens..], &low[marks.offsets..], &high[marks.offsets..]);
+        // One length and one index for all three: one bounds check.
+        let room = tokens.len().min(low.len()).min(high.len());
+        let (tokens, low, high) = (&tokens[..room], &low[..room], &high[..room]);
+        let mut count = 0;
+        while count < room
+            && let Some(block) = all_literals.get(marks.literals..).and_then(|rest| rest.first_chunk::<BLOCK>())
+            && let Some(sequence) = segment.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<SEQUENCE>())
+        {
+            let token = tokens[count];
             let literals = usize::from(token >> 4);
+            if literals == 15 {
+                break;
+            }
             sequence[0] = token;
             sequence[1..].copy_from_slice(block);
             // Literals are 14 at most. What was written behind them is written again.
-            sequence[literals + 1] = low;
-            sequence[literals + 2] = high;
-            marks.tokens += 1;
+            sequence[literals + 1] = low[count];
+            sequence[literals + 2] = high[count];
+            count += 1;
             marks.literals += literals;
-            marks.offsets += 1;
             at += literals + 3;
             if token & 15 == 15 {
-                (at, _) = streams.merge_lengths(segment, at, &mut marks)?;
+                (at, _) = self.streams.merge_lengths(segment, at, &mut marks)?;
             }
         }
+        marks.tokens += count;
+        marks.offsets += count;
         self.marks = marks;
-        Ok(())
+        Ok(at)
     }
 
     /// One sequence, of any shape, cut short anywhere.
@@ -298,15 +353,6 @@ impl<'a> Merger<'a> {
 }
 
 impl Streams<'_> {
-    /// Token, literals and more, and offset of the next sequence, if it has no length bytes before its literals and the
-    /// streams do not end soon.
-    #[inline]
-    fn short_sequence(&self, marks: Marks) -> Option<(u8, &[u8; BLOCK], [u8; 2])> {
-        let token = *self.tokens.get(marks.tokens).filter(|&&token| token >> 4 != 15)?;
-        let block = self.literals.get(marks.literals..)?.first_chunk()?;
-        Some((token, block, [*self.low.get(marks.offsets)?, *self.high.get(marks.offsets)?]))
-    }
-
     /// Length bytes up to one that is not 255. Returns where they end, and their sum.
     fn merge_lengths(&self, segment: &mut [u8], start: usize, marks: &mut Marks) -> Result<(usize, usize)> {
         let (mut at, mut sum) = (start, 0usize);

@@ -13,7 +13,7 @@ use crate::format::log_state::LogState;
 use crate::format::pack::PackTrailer;
 use crate::id::{ObjectKind, ObjectName};
 use crate::pack::{parse_table, table_range};
-use crate::store::{Store, StoredObject};
+use crate::store::{Folder, Store, StoredObject};
 
 /// Fragments fetched at once.
 const FETCH_AT_ONCE: usize = 4;
@@ -74,7 +74,7 @@ pub(crate) async fn catch_up(index: &Index, store: &Store, state: &LogState, our
 
 /// Reads a fragment and verifies it by its name.
 pub(crate) async fn fetch(store: &Store, name: &ObjectName) -> Result<Fragment> {
-    let stored = store.get(&StoredObject::Named(*name)).await?;
+    let stored = store.get(StoredObject::Named(*name)).await?;
     if object_hash(&stored) != name.hash {
         return Err(Error::corrupt(format!("read {name}: the bytes are not those of its name")));
     }
@@ -95,16 +95,16 @@ async fn rebuild(store: &Store, state: &LogState, index: &Index, lost: &ObjectNa
     }
     let mut fragment = Fragment::default();
     for kind in [ObjectKind::DataPack, ObjectKind::MetaPack] {
-        let mut listing = store.list(&StoredObject::pack_prefix(kind));
+        let mut listing = store.list(Folder::of(kind));
         while let Some(info) = listing.try_next().await? {
-            let StoredObject::Named(name) = info.object else { continue };
+            let StoredObject::Named(name) = info.object() else { continue };
             if name.session != lost.session || known.contains(&name) {
                 continue;
             }
             let Ok(number) = u16::try_from(fragment.packs.len()) else { break };
             // A pack that cannot be read now is not in the index; check names it.
-            let Ok(table) = read_table(store, &name, info.size).await else { continue };
-            fragment.packs.push(FragmentPack { name, size: info.size });
+            let Ok(table) = read_table(store, &name, info.len).await else { continue };
+            fragment.packs.push(FragmentPack { name, size: info.len });
             fragment.entries.extend(table.iter().map(|entry| FragmentEntry {
                 id: entry.record.id,
                 pack: number,

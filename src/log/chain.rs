@@ -16,7 +16,7 @@ use crate::format::log_entry::LogEntry;
 use crate::format::log_record::Record;
 use crate::format::log_state::LogState;
 use crate::id::{EntryHash, ObjectHash, SessionId, Token};
-use crate::store::{Put, Store, StoredObject};
+use crate::store::{Folder, Put, Store, StoredObject, confirm_create_only};
 
 /// Entries fetched at once.
 const FETCH_AT_ONCE: usize = 16;
@@ -47,10 +47,10 @@ impl Chain {
     /// Folds the log, beginning at the newest state object that a later entry names.
     pub(crate) async fn load(&self) -> Result<LogState> {
         let mut hints: Vec<(u64, ObjectHash)> = Vec::new();
-        let mut listing = self.store.list(&StoredObject::log_state_prefix());
+        let mut listing = self.store.list(Folder::LogState);
         while let Some(info) = listing.try_next().await? {
-            if let StoredObject::LogState { number, hash } = info.object {
-                hints.push((number, hash));
+            if let StoredObject::LogState { n, hash } = info.object() {
+                hints.push((n, hash));
             }
         }
         hints.sort_unstable();
@@ -71,7 +71,7 @@ impl Chain {
 
     /// Begins at a state object; `None` if it is not what a later entry says it is.
     async fn load_from(&self, number: u64, hash: ObjectHash) -> Result<Option<LogState>> {
-        let object = StoredObject::LogState { number, hash };
+        let object = StoredObject::LogState { n: number, hash };
         let stored = match self.store.get(&object).await {
             Ok(stored) => stored,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -106,9 +106,9 @@ impl Chain {
     /// Takes in every entry after the state's head.
     pub(crate) async fn advance(&self, state: &mut LogState) -> Result<Vec<String>> {
         let mut numbers = Vec::new();
-        let mut listing = self.store.list_from(&StoredObject::log_prefix(), &StoredObject::Log(state.head));
+        let mut listing = self.store.list_from(Folder::Log, StoredObject::Log(state.head));
         while let Some(info) = listing.try_next().await? {
-            match info.object {
+            match info.object() {
                 StoredObject::Log(number) if number > state.head => numbers.push(number),
                 _ => {}
             }
@@ -135,7 +135,7 @@ impl Chain {
     }
 
     async fn fetch(&self, number: u64) -> Result<Bytes> {
-        self.store.get(&StoredObject::Log(number)).await
+        self.store.get(StoredObject::Log(number)).await
     }
 
     /// Creates the entry that follows `state`. The caller checked against exactly this state that `records` may be said.
@@ -183,7 +183,7 @@ impl Chain {
     pub(crate) async fn store_state(&self, state: &LogState) -> Result<Record> {
         let stored = Bytes::from(state.encode());
         let hash = object_hash(&stored);
-        self.store.put_new(&StoredObject::LogState { number: state.head, hash }, stored).await?;
+        self.store.put_new(StoredObject::LogState { n: state.head, hash }, vec![stored]).await?;
         Ok(Record::StateCheckpointed { number: state.head, hash })
     }
 
@@ -193,7 +193,7 @@ impl Chain {
             return Ok(());
         }
         let stored = self.fetch(state.head).await?;
-        self.store.confirm_create_only(&StoredObject::Log(state.head), stored).await
+        confirm_create_only(&self.store, StoredObject::Log(state.head), stored).await
     }
 }
 

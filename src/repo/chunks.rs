@@ -56,7 +56,7 @@ impl Repository {
 
     /// Reads one chunk from one place.
     pub(crate) async fn read_at(&self, id: &ChunkId, pack: &PackInfo, location: &Location) -> Result<Bytes> {
-        let record = self.store().get_range(&StoredObject::Named(pack.name), location.range()).await?;
+        let record = self.store().get_range(StoredObject::Named(pack.name), location.range()).await?;
         let mut plain = Vec::new();
         decode_verified(*id, location, &record, &mut Decoder::new()?, &mut plain)
             .context(|| format!("read {}", pack.name))?;

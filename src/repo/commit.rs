@@ -49,7 +49,7 @@ impl Repository {
         }
         let stored = Bytes::from(commit.manifest.encode());
         let manifest = ObjectName { kind: ObjectKind::Manifest, hash: object_hash(&stored), session: session.id() };
-        self.store().put_new(&StoredObject::Named(manifest), stored).await?;
+        self.store().put_new(StoredObject::Named(manifest), vec![stored]).await?;
 
         // Our own chunks are looked up like any others from here on.
         index.insert(&fragments)?;
@@ -67,6 +67,7 @@ impl Repository {
                 Ok(records)
             })
             .await?;
+        session.unlock().await;
         catch_up(index, self.store(), &self.state(), &[]).await?;
         Ok(manifest.hash)
     }
@@ -160,7 +161,7 @@ impl Repository {
     async fn store_pack(&self, session: &Session, builder: &mut PackBuilder, fragment: &mut Fragment) -> Result<()> {
         let Some(unnamed) = builder.seal() else { return Ok(()) };
         let sealed = unnamed.name(session.id());
-        self.store().put_new(&StoredObject::Named(sealed.name), sealed.stored.clone()).await?;
+        self.store().put_new(StoredObject::Named(sealed.name), vec![sealed.stored.clone()]).await?;
         let pack =
             u16::try_from(fragment.packs.len()).map_err(|_| Error::invalid("more than 65535 packs in one fragment"))?;
         fragment.packs.push(FragmentPack { name: sealed.name, size: sealed.stored.len() as u64 });

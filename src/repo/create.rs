@@ -12,7 +12,7 @@ use crate::format::log_record::Record;
 use crate::format::log_state::LogState;
 use crate::id::{FamilyId, RepositoryId};
 use crate::log::{Append, Chain, NO_SESSION};
-use crate::store::{Put, Store, StoredObject, probe};
+use crate::store::{Folder, Put, Store, StoredObject, probe};
 
 /// How a repository is made.
 #[derive(Clone, Debug)]
@@ -46,18 +46,15 @@ impl Repository {
     /// If we crash here: either there is no `config`, and `create` can be repeated, or there is one and the repository is complete:
     /// the first log entry is written by whoever opens it next.
     pub async fn create(store: Store, options: &InitOptions, environment: Environment) -> Result<Self> {
-        if store.head(&StoredObject::Config).await?.is_some() {
+        if store.head(StoredObject::Config).await?.is_some() {
             let message = format!("{}: there is a repository already; it was left as it is", store.display());
             return Err(Error::invalid(message));
         }
-        let abilities = probe(&store, &*environment.entropy).await.context(|| format!("probe {}", store.display()))?;
-        if !abilities.is_safe_for_sharing() && !options.single_writer {
-            let message = format!(
-                "{}: {}. Two writers would overwrite each other unnoticed. Use another store, or --single-writer if nobody else ever writes",
-                store.display(),
-                abilities.findings().join("; ")
-            );
-            return Err(Error::new(ErrorKind::Unsupported, message));
+        let abilities = probe(&store).await.context(|| format!("probe {}", store.display()))?;
+        let lacks = abilities.findings().into_iter().filter(|ability| !ability.ok).map(|ability| ability.meaning);
+        let lacks = lacks.collect::<Vec<_>>().join("; ");
+        if !abilities.is_usable() || (!abilities.is_safe_for_sharing() && !options.single_writer) {
+            return Err(Error::new(ErrorKind::Unsupported, format!("{}: {lacks}", store.display())));
         }
         let config = Config {
             repository: RepositoryId::from_bytes(environment.entropy.array()?),
@@ -80,7 +77,7 @@ impl Repository {
         let stored = Bytes::from(config.encode());
         // What is written must be readable before it counts: parameters out of range are refused here.
         Config::decode(&stored).map_err(|error| Error::invalid(error.message().to_owned()))?;
-        match store.create(&StoredObject::Config, stored).await? {
+        match store.create(StoredObject::Config, stored).await? {
             Put::Created => Self::open(store, OpenOptions::default(), environment).await,
             Put::AlreadyThere(_) => {
                 let message = format!(
@@ -94,7 +91,7 @@ impl Repository {
 
     /// Opens a repository: reads its config and folds its log.
     pub async fn open(store: Store, options: OpenOptions, environment: Environment) -> Result<Self> {
-        let stored = match store.get(&StoredObject::Config).await {
+        let stored = match store.get(StoredObject::Config).await {
             Ok(stored) => stored,
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(no_repository(&store).await),
             Err(error) => return Err(error.context(format!("open the repository {}", store.display()))),
@@ -133,13 +130,13 @@ impl Repository {
 
 /// There is no config: nothing at all, half an `init`, or a repository that lost it?
 async fn no_repository(store: &Store) -> Error {
-    let log = store.exists_under(&StoredObject::log_prefix()).await;
+    let log = futures::TryStreamExt::try_next(&mut store.list(Folder::Log)).await;
     match log {
-        Ok(true) => Error::corrupt(format!(
+        Ok(Some(_)) => Error::corrupt(format!(
             "open the repository {}: `config` is missing, but there is a log: bring `config` back from a replica or a copy",
             store.display()
         )),
-        Ok(false) => Error::new(
+        Ok(None) => Error::new(
             ErrorKind::NotFound,
             format!(
                 "open the repository {}: there is none; `everpack init -r {}` makes one",

@@ -190,7 +190,7 @@ impl Repository {
         let Some(backup) = state.backups.get(id) else {
             return Err(Error::new(ErrorKind::NotFound, format!("backup {id}: the log does not know it")));
         };
-        let stored = self.store().get(&StoredObject::Named(backup.manifest)).await?;
+        let stored = self.store().get(StoredObject::Named(backup.manifest)).await?;
         if crate::codec::object_hash(&stored) != *id {
             return Err(Error::corrupt(format!("read {}: the bytes are not those of its name", backup.manifest)));
         }

@@ -6,13 +6,16 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use tokio::sync::Mutex;
+
 use super::Repository;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log_record::{Purpose, Record, SessionInfo};
 use crate::format::log_state::{LogState, SessionState};
-use crate::id::{LineageId, SessionId};
+use crate::id::{LineageId, SessionId, Token};
 use crate::log::{Append, CHECKPOINT_EVERY};
-use crate::store::StoredObject;
+use crate::store::{Holder, SingleWriter, Store, StoredObject};
 
 /// A long session says that it is alive this often.
 pub(crate) const REFRESH_EVERY: Duration = Duration::from_secs(600);
@@ -37,15 +40,22 @@ pub(crate) struct SessionRequest {
 pub(crate) struct Session {
     repository: Repository,
     id: SessionId,
+    /// On a store that cannot refuse a second create: the advisory lock.
+    lock: Mutex<Option<SingleWriter>>,
 }
 
 impl Session {
     /// Registers, and thereby brings the repository's state up to the entry that did.
     pub(crate) async fn open(repository: &Repository, request: SessionRequest) -> Result<Self> {
         let environment = repository.environment();
+        let lock = if repository.config().store.single_writer {
+            Some(repository.lock_store(request.takeover).await?)
+        } else {
+            None
+        };
         let mut state = LogState::clone(&repository.state());
         repository.chain().advance(&mut state).await?;
-        if !repository.config().store.single_writer {
+        if lock.is_none() {
             repository.chain().confirm_create_only(&state).await?;
         }
         loop {
@@ -57,7 +67,7 @@ impl Session {
             let appended = appended.await?;
             repository.set_state(state.clone());
             if matches!(appended, Append::Done) {
-                return Ok(Self { repository: repository.clone(), id });
+                return Ok(Self { repository: repository.clone(), id, lock: Mutex::new(lock) });
             }
         }
     }
@@ -79,6 +89,9 @@ impl Session {
             // Rule fence-check.
             if !state.is_open(self.id) {
                 return Err(self.fenced(&state));
+            }
+            if let Some(lock) = &*self.lock.lock().await {
+                lock.check().await?;
             }
             self.repository.set_state(state.clone());
             let records = decide(&state).await?;
@@ -120,11 +133,32 @@ impl Session {
     /// Ends the session without a result.
     pub(crate) async fn close(self) -> Result<()> {
         let session = &self;
-        self.say(async |state: &LogState| session.closing_records(state).await).await
+        let closed = self.say(async |state: &LogState| session.closing_records(state).await).await;
+        self.unlock().await;
+        closed
+    }
+
+    /// Gives the advisory lock back, if there is one.
+    pub(crate) async fn unlock(&self) {
+        if let Some(lock) = self.lock.lock().await.take() {
+            // A lock that stays is named by the next run, which may take it over.
+            let _released = lock.release().await;
+        }
     }
 }
 
 impl Repository {
+    /// Takes the advisory lock of a store that cannot be shared.
+    async fn lock_store(&self, takeover: bool) -> Result<SingleWriter> {
+        let process = &self.environment().process;
+        let holder = Holder { host: process.host.clone(), pid: process.pid, since: self.environment().clock.now() };
+        let store: &Store = self.store();
+        if takeover {
+            SingleWriter::remove(store).await?;
+        }
+        SingleWriter::acquire(store, &holder, Token::from_bytes(self.environment().entropy.array()?)).await
+    }
+
     fn describe_session(&self, session: SessionId, request: &SessionRequest) -> SessionInfo {
         let process = &self.environment().process;
         SessionInfo {
@@ -170,11 +204,15 @@ impl Repository {
 
     /// How long ago the session's newest entry was written, by the store's own clock.
     async fn silent_for(&self, session: &SessionState) -> Result<Duration> {
-        let Some(entry) = self.store().head(&StoredObject::Log(session.last_seen)).await? else {
+        let Some(entry) = self.store().head(StoredObject::Log(session.last_seen)).await? else {
             return Ok(Duration::ZERO);
         };
-        let now = self.store().now(&*self.environment().entropy).await?;
-        Ok(now.since(entry.last_modified))
+        // What is written now bears the time of the store's clock.
+        let probe = StoredObject::Probe(Token::from_bytes(self.environment().entropy.array()?));
+        self.store().put_new(&probe, vec![Bytes::from_static(b"what time is it?")]).await?;
+        let written = self.store().head(&probe).await?;
+        self.store().delete(&probe).await?;
+        Ok(written.map_or(Duration::ZERO, |written| written.last_modified.since(entry.last_modified)))
     }
 }
 

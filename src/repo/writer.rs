@@ -26,7 +26,7 @@ use crate::format::log_state::LogState;
 use crate::id::{ChunkId, ObjectKind, ObjectName};
 use crate::index::Index;
 use crate::pack::{PackBuilder, SealedPack};
-use crate::store::StoredObject;
+use crate::store::{Folder, StoredObject};
 
 /// Fragments are published when this many bytes of packs are stored but unpublished,
 const CHECKPOINT_BYTES: u64 = 2 << 30;
@@ -284,7 +284,7 @@ impl Packer {
         let upload = async move {
             let sealed = tokio::task::spawn_blocking(move || unnamed.name(session));
             let sealed = sealed.await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))?;
-            store.put_new(&StoredObject::Named(sealed.name), sealed.stored.clone()).await?;
+            store.put_new(StoredObject::Named(sealed.name), vec![sealed.stored.clone()]).await?;
             drop(slot);
             Ok(sealed)
         };
@@ -359,7 +359,7 @@ impl Repository {
     pub(crate) async fn store_fragment(&self, session: &Session, fragment: &mut Fragment) -> Result<ObjectName> {
         let stored = Bytes::from(fragment.encode());
         let name = ObjectName { kind: ObjectKind::Fragment, hash: object_hash(&stored), session: session.id() };
-        self.store().put_new(&StoredObject::Named(name), stored).await?;
+        self.store().put_new(StoredObject::Named(name), vec![stored]).await?;
         Ok(name)
     }
 
@@ -370,10 +370,10 @@ impl Repository {
         let mut wanted: HashMap<ObjectName, u64> =
             index.live_packs().into_iter().map(|pack| (pack.name, pack.size)).collect();
         for kind in [ObjectKind::DataPack, ObjectKind::MetaPack] {
-            let mut listing = self.store().list(&StoredObject::pack_prefix(kind));
+            let mut listing = self.store().list(Folder::of(kind));
             while let Some(info) = listing.try_next().await? {
-                if let StoredObject::Named(name) = info.object
-                    && wanted.get(&name).is_some_and(|size| *size == info.size)
+                if let StoredObject::Named(name) = info.object()
+                    && wanted.get(&name).is_some_and(|size| *size == info.len)
                 {
                     wanted.remove(&name);
                 }

@@ -1,4 +1,5 @@
 //! Support for tests and benchmarks: not part of the public surface.
 
 pub mod data;
+pub mod store_suite;
 pub mod tae_writer;

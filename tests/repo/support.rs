@@ -15,7 +15,7 @@ use everpack::repo::{Environment, InitOptions, OpenOptions, Process, Repository}
 use everpack::source::{
     DirectoryOptions, DirectorySource, OpenFile, Skipped, Source, SourceDescription, SourceEntry, SourceFile,
 };
-use everpack::store::Store;
+use everpack::store::{Store, StoreOptions};
 use tempfile::TempDir;
 
 /// A scratch directory with a repository in it.
@@ -35,7 +35,8 @@ impl Scene {
 
     pub async fn with(options: InitOptions) -> Self {
         let scratch = TempDir::new().unwrap();
-        let store = Store::open(scratch.path().join("repo").to_str().unwrap()).await.unwrap();
+        let store =
+            Store::create_root(scratch.path().join("repo").to_str().unwrap(), &StoreOptions::default()).unwrap();
         let repository =
             Repository::create(store, &options, environment(Some(scratch.path().join("cache")))).await.unwrap();
         Self { scratch, repository }
@@ -43,7 +44,7 @@ impl Scene {
 
     /// Opens the same repository anew, with or without its cache.
     pub async fn reopen(&self, cache: bool) -> Result<Repository> {
-        let store = Store::open(self.path("repo").to_str().unwrap()).await.unwrap();
+        let store = Store::open(self.path("repo").to_str().unwrap(), &StoreOptions::default()).unwrap();
         Repository::open(store, OpenOptions::default(), environment(cache.then(|| self.path("cache")))).await
     }
 

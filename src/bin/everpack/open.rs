@@ -7,22 +7,42 @@ use everpack::clock::{Clock, SystemClock};
 use everpack::entropy::SystemEntropy;
 use everpack::error::{Error, ErrorKind, Result};
 use everpack::repo::{Environment, OpenOptions, Process, Repository};
-use everpack::source::{DirectoryOptions, DirectorySource, EntryKind, Source};
-use everpack::store::Store;
+use everpack::source::{
+    BucketOptions, BucketSource, DirectoryOptions, DirectorySource, EntryKind, Source, StoreBucket, display_path,
+};
+use everpack::store::{Store, StoreOptions};
 
 use crate::SharedProgress;
-use crate::args::Globals;
+use crate::args::{Globals, StoreArgs};
 use crate::commands::backup::SourceArgs;
 use crate::settings::user_directory;
 
-/// Opens the place of the repository, whether there is one or not.
-pub(crate) async fn open_store(globals: &Globals) -> Result<Store> {
-    Store::open(&globals.repo).await
+/// How the repository's store is reached.
+pub(crate) fn store_options(globals: &Globals) -> StoreOptions {
+    let StoreArgs { endpoint, region, allow_http, virtual_host } = globals.store.clone();
+    StoreOptions { endpoint, region, allow_http, virtual_host, ..StoreOptions::default() }
+}
+
+/// Opens the place of the repository, whether there is one in it or not.
+pub(crate) fn open_store(globals: &Globals) -> Result<Store> {
+    match Store::open(&globals.repo, &store_options(globals)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let repo = display_path(globals.repo.as_bytes());
+            let message = format!("open the repository {repo}: there is none; `everpack init -r {repo}` makes one");
+            Err(Error::with_source(ErrorKind::NotFound, message, error))
+        }
+        opened => opened,
+    }
+}
+
+/// The same, but makes the directory if there is none.
+pub(crate) fn create_store(globals: &Globals) -> Result<Store> {
+    Store::create_root(&globals.repo, &store_options(globals))
 }
 
 /// Opens the repository.
 pub(crate) async fn open_repository(globals: &Globals) -> Result<Repository> {
-    let store = open_store(globals).await?;
+    let store = open_store(globals)?;
     Repository::open(store, OpenOptions::default(), environment(globals)).await
 }
 
@@ -97,7 +117,21 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T>
     done.map_err(|error| Error::with_source(ErrorKind::Unavailable, "a worker thread ended early", error))?
 }
 
-/// A prefix of a bucket as a source.
-async fn open_bucket(_globals: &Globals, _args: &SourceArgs, location: &str) -> Result<Box<dyn Source>> {
-    Err(Error::new(ErrorKind::Unsupported, format!("open source {location}: no buckets yet")))
+/// A prefix of a bucket as a source; what is not said of it is as for the repository.
+async fn open_bucket(globals: &Globals, args: &SourceArgs, location: &str) -> Result<Box<dyn Source>> {
+    let own = args.source_endpoint.is_some() || args.source_region.is_some() || args.source_allow_http;
+    let options = if own {
+        StoreOptions {
+            endpoint: args.source_endpoint.clone(),
+            region: args.source_region.clone(),
+            allow_http: args.source_allow_http,
+            ..StoreOptions::default()
+        }
+    } else {
+        store_options(globals)
+    };
+    let access = Arc::new(StoreBucket::new(Store::open(location, &options)?.readonly()));
+    let handle = tokio::runtime::Handle::current();
+    blocking(move || Ok(Box::new(BucketSource::new(access, handle, BucketOptions::default())?) as Box<dyn Source>))
+        .await
 }

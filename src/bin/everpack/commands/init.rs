@@ -8,7 +8,7 @@ use everpack::units::{self, KIB, MIB};
 use super::Context;
 use crate::args::parse_size;
 use crate::errors::Exit;
-use crate::open::{environment, open_store};
+use crate::open::{create_store, environment};
 
 const LONG_ABOUT: &str = "\
 Makes a repository in an empty place: a directory or a prefix of a bucket. The place is probed first, and refused if two writers \
@@ -74,7 +74,7 @@ pub(crate) async fn run(context: &Context, args: InitArgs) -> Result<Exit> {
         level: args.level,
         single_writer: args.single_writer,
     };
-    let store = open_store(&context.globals).await?;
+    let store = create_store(&context.globals)?;
     let repository = Repository::create(store, &options, environment(&context.globals)).await?;
     let made = Made {
         id: repository.id(),

@@ -15,6 +15,7 @@ mod listing;
 mod live;
 mod peek;
 pub(crate) mod stat;
+mod store_bucket;
 #[cfg(test)]
 mod tests;
 pub(crate) mod walk;
@@ -30,6 +31,7 @@ pub(crate) use peek::Peeked;
 pub use bucket::{BucketAccess, BucketObject, BucketOptions, BucketSource};
 pub(crate) use directory::read_full_at;
 pub use directory::{DirectoryOptions, DirectorySource};
+pub use store_bucket::StoreBucket;
 
 /// One file, directory or symbolic link of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use object_store::{Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{Error as StoreError, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::fail::explain;
 use super::layout::{ObjectPath, StoredObject};
@@ -41,6 +41,8 @@ pub struct ObjectInfo {
     pub len: u64,
     /// When it was written, by the store's clock.
     pub last_modified: Timestamp,
+    /// What the store calls this content, if it does.
+    pub etag: Option<String>,
 }
 
 impl ObjectInfo {
@@ -51,7 +53,7 @@ impl ObjectInfo {
 
     fn new(meta: ObjectMeta) -> Self {
         let last_modified = Timestamp::from_nanos(meta.last_modified.timestamp_nanos_opt().unwrap_or(0));
-        Self { path: ObjectPath::from_path(meta.location), len: meta.size, last_modified }
+        Self { path: ObjectPath::from_path(meta.location), len: meta.size, last_modified, etag: meta.e_tag }
     }
 }
 
@@ -130,6 +132,24 @@ impl StoreReader {
             return ranges.pop().ok_or_else(|| self.short(&path));
         }
         self.fetch(&path, range).await
+    }
+
+    /// Exactly these bytes, and what the reply says of the object as a whole: of an object that others may write anew.
+    pub async fn get_range_with_info(
+        &self,
+        object: impl Into<ObjectPath>,
+        range: Range<u64>,
+    ) -> Result<(ObjectInfo, Bytes)> {
+        let path = object.into();
+        self.check_range(&path, &range)?;
+        let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
+        let result = match self.inner.objects.get_opts(path.as_path(), options).await {
+            Ok(result) => result,
+            Err(error) => return Err(self.explain_range(&path, &[range], error).await),
+        };
+        let info = ObjectInfo::new(result.meta.clone());
+        let bytes = result.bytes().await.map_err(|error| self.explain("read", &path, error))?;
+        Ok((info, bytes))
     }
 
     /// Exactly these bytes of one object, in the order asked for; `Corrupt` if it ends before. Ranges may overlap.

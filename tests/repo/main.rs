@@ -2,6 +2,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 
 mod basics;
+mod bucket;
 mod real_data;
 mod support;
 mod writers;

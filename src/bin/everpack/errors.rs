@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use everpack::error::{Error, ErrorKind, Result};
 
 use crate::commands::Context;
@@ -103,8 +104,9 @@ pub(crate) fn tell_usage(error: &clap::Error) -> ExitCode {
         let _closed = error.print();
         return ExitCode::SUCCESS;
     }
-    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let _closed = error.print();
+    use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand};
+    if matches!(error.kind(), DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand) {
+        to_stderr(crate::args::Cli::command().render_help().to_string().trim_end());
         return ExitCode::from(1);
     }
     to_stderr(&format!(
@@ -154,7 +156,6 @@ mod tests {
 
     #[test]
     fn a_wrong_line_is_told_in_one() {
-        use clap::CommandFactory;
         let error = crate::args::Cli::command().try_get_matches_from(["everpack", "restore"]).unwrap_err();
         let message = usage_message(&error);
         assert!(message.contains("<BACKUP>") && !message.contains('\n'), "{message}");

@@ -119,6 +119,24 @@ impl List<'_> {
     }
 }
 
+/// The first error of a row of calls; nothing is done after it.
+#[derive(Debug, Default)]
+pub(crate) struct FirstError(Option<Error>);
+
+impl FirstError {
+    /// Does the next thing, unless one failed before.
+    pub(crate) fn then(&mut self, next: impl FnOnce() -> Result<()>) {
+        if self.0.is_none() {
+            self.0 = next().err();
+        }
+    }
+
+    /// How it went.
+    pub(crate) fn into_result(self) -> Result<()> {
+        self.0.map_or(Ok(()), Err)
+    }
+}
+
 /// A writer that keeps standard output's errors known; for `cat`.
 pub(crate) fn stdout_writer() -> impl Write + Send {
     BufWriter::with_capacity(256 << 10, Watched(std::io::stdout()))

@@ -66,41 +66,115 @@ pub(crate) mod check {
     }
 }
 pub(crate) mod query {
+    use everpack::clock::Timestamp;
     use everpack::error::Result;
-    use everpack::repo::{BackupInfo, Entry, Repository};
+    use everpack::id::ObjectHash;
+    use everpack::repo::{BackupInfo, Entry, Repository, Totals};
     #[derive(serde::Serialize)]
-    pub(crate) struct Shown {}
-    pub(crate) enum Difference {
-        Added(Entry),
-        Removed(Entry),
-        Changed { before: Entry, after: Entry },
+    pub(crate) struct Shown {
+        pub id: ObjectHash,
+        pub entry: u64,
+        pub held_until: Option<Timestamp>,
+        pub lineage_name: String,
+        pub parent: Option<ObjectHash>,
+        pub started: Timestamp,
+        pub finished: Timestamp,
+        pub partial: bool,
+        pub source_kind: String,
+        pub source_location: String,
+        pub host: String,
+        pub tool: String,
+        pub tags: Vec<String>,
+        pub facts: Vec<(String, String)>,
+        pub totals: Totals,
+        pub segments: u64,
+        pub read_bytes: u64,
+        pub new_bytes: u64,
+        pub stored_bytes: u64,
+    }
+    #[derive(serde::Serialize, Clone, Copy, PartialEq, Eq)]
+    #[serde(rename_all = "kebab-case")]
+    pub(crate) enum Change {
+        Added,
+        Removed,
+        Content,
+        Kind,
+        Metadata,
+    }
+    pub(crate) struct Difference {
+        pub change: Change,
+        pub before: Option<Entry>,
+        pub after: Option<Entry>,
+    }
+    impl Difference {
+        pub(crate) fn path(&self) -> &[u8] {
+            self.after.as_ref().or(self.before.as_ref()).map_or(&[], |e| e.path.as_slice())
+        }
+    }
+    #[derive(serde::Serialize, Default, Clone, Copy)]
+    pub(crate) struct PackStats {
+        pub count: u64,
+        pub bytes: u64,
     }
     #[derive(serde::Serialize, Default)]
     pub(crate) struct Stats {
+        pub location: String,
         pub backups: u64,
-        pub logical_bytes: u64,
-        pub stored_bytes: u64,
-        pub chunks: u64,
-        pub packs: u64,
-        pub log_entries: u64,
+        pub forgotten: u64,
         pub lineages: Vec<LineageStats>,
+        pub logical_bytes: u64,
+        pub chunks: u64,
+        pub data_packs: PackStats,
+        pub meta_packs: PackStats,
+        pub stored_bytes: u64,
+        pub ratio: f64,
+        pub fragments: u64,
+        pub log_entries: u64,
+        pub open_sessions: u64,
+        pub retired_objects: u64,
+        pub quarantined_packs: u64,
     }
-    #[derive(serde::Serialize, Default)]
+    #[derive(serde::Serialize)]
     pub(crate) struct LineageStats {
         pub name: String,
         pub backups: u64,
-        pub logical_bytes: u64,
+        pub newest: ObjectHash,
+        pub newest_started: Timestamp,
+        pub newest_bytes: u64,
+        pub newest_files: u64,
         pub stored_bytes: u64,
     }
-    pub(crate) async fn show(_r: &Repository, _b: &BackupInfo) -> Result<Shown> {
-        Ok(Shown {})
+    pub(crate) async fn show(r: &Repository, b: &BackupInfo) -> Result<Shown> {
+        let m = r.manifest(&b.id).await?;
+        let s = &b.summary;
+        Ok(Shown {
+            id: b.id,
+            entry: b.entry,
+            held_until: None,
+            lineage_name: m.lineage_name,
+            parent: m.parent,
+            started: m.started,
+            finished: m.finished,
+            partial: m.partial,
+            source_kind: m.source_kind,
+            source_location: m.source_location,
+            host: m.host,
+            tool: m.tool,
+            tags: m.tags,
+            facts: m.facts,
+            totals: m.totals,
+            segments: m.segments.len() as u64,
+            read_bytes: s.read_bytes,
+            new_bytes: s.new_bytes,
+            stored_bytes: s.stored_bytes,
+        })
     }
     pub(crate) async fn ls(
         _r: &Repository,
         _b: &BackupInfo,
         _p: &[u8],
         _rec: bool,
-        _f: &mut (dyn FnMut(&Entry) -> Result<()> + Send),
+        _f: &mut dyn FnMut(&Entry) -> Result<()>,
     ) -> Result<()> {
         Ok(())
     }
@@ -108,7 +182,7 @@ pub(crate) mod query {
         _r: &Repository,
         _p: &str,
         _b: &[BackupInfo],
-        _f: &mut (dyn FnMut(&BackupInfo, &Entry) -> Result<()> + Send),
+        _f: &mut dyn FnMut(&BackupInfo, &Entry),
     ) -> Result<()> {
         Ok(())
     }
@@ -116,7 +190,7 @@ pub(crate) mod query {
         _r: &Repository,
         _a: &BackupInfo,
         _b: &BackupInfo,
-        _f: &mut (dyn FnMut(Difference) -> Result<()> + Send),
+        _f: &mut dyn FnMut(Difference),
     ) -> Result<()> {
         Ok(())
     }

@@ -25,7 +25,7 @@ For MatrixOne, back up what its BACKUP statement wrote; another path each night 
 Objects that are damaged at the source are stored as they are and named (exit code 2).
 
   everpack backup /nights/2026-11-21 --lineage shop --tag nightly
-  everpack backup s3://mo-backup/2026-11-21 --source-endpoint http://minio.internal:9000 --source-allow-http";
+  everpack backup s3://mo-backup/night --source-endpoint https://minio.internal:9000";
 
 /// Store a directory or a bucket as a new backup.
 #[derive(Debug, clap::Args)]

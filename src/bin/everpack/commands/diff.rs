@@ -1,14 +1,16 @@
 //! `diff`: what changed from one backup to another.
 
-use crate::standin::query::{self, Difference};
+use crate::standin::query::{self, Change, Difference};
 use everpack::error::Result;
 use everpack::repo::Entry;
+use everpack::source::display_path;
 use everpack::units;
 
 use super::Context;
 use super::entry::{EntryView, name};
 use crate::errors::Exit;
 use crate::open::open_repository;
+use crate::output::FirstError;
 
 const LONG_ABOUT: &str = "\
 Shows what the second backup has that the first has not (+), lacks (-), and has with other content or attributes (~), with sizes. Only \
@@ -31,7 +33,7 @@ pub(crate) struct DiffArgs {
 /// A difference in JSON.
 #[derive(serde::Serialize)]
 struct View {
-    change: &'static str,
+    change: Change,
     path: String,
     before: Option<EntryView>,
     after: Option<EntryView>,
@@ -48,19 +50,22 @@ pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Exit> {
     let repository = open_repository(&context.globals).await?;
     let (before, after) = (repository.find_backup(&args.before)?, repository.find_backup(&args.after)?);
     let output = &context.output;
+    let mut shown = FirstError::default();
     if context.json {
         let mut list = output.list()?;
-        let mut show = |difference: Difference| list.push(&view(&difference));
+        let mut show = |difference: Difference| shown.then(|| list.push(&view(&difference)));
         query::diff(&repository, &before, &after, &mut show).await?;
+        shown.into_result()?;
         list.end()?;
         return Ok(Exit::Done);
     }
     let mut counts = Counts::default();
     let mut show = |difference: Difference| {
-        counts.add(&difference);
-        output.line(&line(&difference))
+        counts.add(difference.change);
+        shown.then(|| output.line(&line(&difference)));
     };
     query::diff(&repository, &before, &after, &mut show).await?;
+    shown.into_result()?;
     if !context.globals.quiet {
         let Counts { added, removed, changed } = counts;
         let count = units::count;
@@ -70,37 +75,38 @@ pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Exit> {
 }
 
 fn view(difference: &Difference) -> View {
-    let (change, before, after) = parts(difference);
-    let path = before.or(after).map(|entry| EntryView::from(entry).path).unwrap_or_default();
-    View { change, path, before: before.map(EntryView::from), after: after.map(EntryView::from) }
-}
-
-/// The word for it, and the entries.
-fn parts(difference: &Difference) -> (&'static str, Option<&Entry>, Option<&Entry>) {
-    match difference {
-        Difference::Added(after) => ("added", None, Some(after)),
-        Difference::Removed(before) => ("removed", Some(before), None),
-        Difference::Changed { before, after } => ("changed", Some(before), Some(after)),
+    View {
+        change: difference.change,
+        path: display_path(difference.path()),
+        before: difference.before.as_ref().map(EntryView::from),
+        after: difference.after.as_ref().map(EntryView::from),
     }
 }
 
 impl Counts {
-    fn add(&mut self, difference: &Difference) {
-        match parts(difference) {
-            (_, None, _) => self.added += 1,
-            (_, _, None) => self.removed += 1,
-            _ => self.changed += 1,
+    fn add(&mut self, change: Change) {
+        match change {
+            Change::Added => self.added += 1,
+            Change::Removed => self.removed += 1,
+            Change::Content | Change::Kind | Change::Metadata => self.changed += 1,
         }
     }
 }
 
 fn line(difference: &Difference) -> String {
     let size = |entry: &Entry| units::bytes(entry.size);
-    match parts(difference) {
-        (_, Some(before), Some(after)) if before.size == after.size => format!("~ {}  {}", name(after), size(after)),
-        (_, Some(before), Some(after)) => format!("~ {}  {} → {}", name(after), size(before), size(after)),
-        (_, None, Some(after)) => format!("+ {}  {}", name(after), size(after)),
-        (_, Some(before), None) => format!("- {}  {}", name(before), size(before)),
-        (_, None, None) => String::new(),
+    let named = difference.after.as_ref().or(difference.before.as_ref());
+    let path = named.map(name).unwrap_or_default();
+    let remark = match difference.change {
+        Change::Kind => " (another kind)",
+        Change::Metadata => " (only mode, owner or time)",
+        _ => "",
+    };
+    match (&difference.before, &difference.after) {
+        (Some(before), Some(after)) if before.size == after.size => format!("~ {path}  {}{remark}", size(after)),
+        (Some(before), Some(after)) => format!("~ {path}  {} -> {}{remark}", size(before), size(after)),
+        (None, Some(after)) => format!("+ {path}  {}", size(after)),
+        (Some(before), None) => format!("- {path}  {}", size(before)),
+        (None, None) => path,
     }
 }

@@ -1,4 +1,4 @@
-//! `find`: which backups have a file, in which versions.
+//! `find`: which versions of a file there are, and since which backup.
 
 use crate::standin::query;
 use everpack::error::Result;
@@ -10,15 +10,16 @@ use super::Context;
 use super::entry::{EntryView, name};
 use crate::errors::Exit;
 use crate::open::open_repository;
+use crate::output::FirstError;
 
 const LONG_ABOUT: &str = "\
-Looks for files by a pattern, in all backups or in those of --backup: which of them have it, and in which versions. A pattern matches \
-the name or the whole path; `*` also crosses `/`. Versions are told apart by the digits behind the size: equal digits, equal content.
+Looks for files by a pattern, in all backups or in those of --backup. Each version of a path is shown once, with the first backup that \
+has it; the digits behind the size tell contents apart. A pattern matches the name or the whole path; `*` also crosses `/`.
 
   everpack find '*.ckp'
   everpack find '*01a1fc5b-2aac-734c*' --backup latest";
 
-/// Find which backups have a file.
+/// Find files in all backups.
 #[derive(Debug, clap::Args)]
 #[command(long_about = LONG_ABOUT)]
 pub(crate) struct FindArgs {
@@ -44,10 +45,14 @@ pub(crate) async fn run(context: &Context, args: FindArgs) -> Result<Exit> {
         specs => specs.iter().map(|spec| repository.find_backup(spec)).collect::<Result<_>>()?,
     };
     let output = &context.output;
+    let mut shown = FirstError::default();
     if context.json {
         let mut list = output.list()?;
-        let mut show = |backup: &BackupInfo, entry: &Entry| list.push(&Hit { backup: backup.id, entry: entry.into() });
+        let mut show = |backup: &BackupInfo, entry: &Entry| {
+            shown.then(|| list.push(&Hit { backup: backup.id, entry: entry.into() }));
+        };
         query::find(&repository, &args.pattern, &backups, &mut show).await?;
+        shown.into_result()?;
         list.end()?;
         return Ok(Exit::Done);
     }
@@ -55,9 +60,10 @@ pub(crate) async fn run(context: &Context, args: FindArgs) -> Result<Exit> {
         let id = context.short(&backup.id);
         let time = backup.summary.started.to_local();
         let size = units::bytes(entry.size);
-        output.line(&format!("{id}  {time}  {size:>9}  {:<7}  {}", version(entry), name(entry)))
+        shown.then(|| output.line(&format!("{id}  {time}  {size:>9}  {:<7}  {}", version(entry), name(entry))));
     };
     query::find(&repository, &args.pattern, &backups, &mut show).await?;
+    shown.into_result()?;
     Ok(Exit::Done)
 }
 

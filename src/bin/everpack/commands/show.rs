@@ -1,15 +1,14 @@
 //! `show`: everything known of one backup.
 
-use crate::standin::query;
+use crate::standin::query::{self, Shown};
 use everpack::error::Result;
-use everpack::repo::{BackupInfo, Manifest};
 use everpack::source::display_path;
 use everpack::units;
 
 use super::Context;
 use crate::errors::Exit;
 use crate::open::open_repository;
-use crate::output::{one_line, plural};
+use crate::output::plural;
 
 const LONG_ABOUT: &str = "\
 Shows everything known of one backup: where it came from, when, what it holds, what it cost, its tags, and what the source said of \
@@ -29,33 +28,23 @@ pub(crate) struct ShowArgs {
 pub(crate) async fn run(context: &Context, args: ShowArgs) -> Result<Exit> {
     let repository = open_repository(&context.globals).await?;
     let backup = repository.find_backup(&args.backup)?;
-    if context.json {
-        context.output.document(&query::show(&repository, &backup).await?)?;
-    } else {
-        let manifest = repository.manifest(&backup.id).await?;
-        context.output.raw(text(&backup, &manifest).as_bytes())?;
-    }
+    let shown = query::show(&repository, &backup).await?;
+    context.output.answer(&shown, || text(&shown))?;
     Ok(Exit::Done)
 }
 
-fn text(backup: &BackupInfo, manifest: &Manifest) -> String {
+fn text(shown: &Shown) -> String {
     let show = |text: &str| display_path(text.as_bytes());
-    let summary = &backup.summary;
-    let totals = &summary.totals;
-    let took = units::duration(summary.finished.since(summary.started));
+    let totals = &shown.totals;
+    let took = units::duration(shown.finished.since(shown.started));
     let mut lines = vec![
-        format!("backup    {}", backup.id),
-        format!("lineage   {}", show(&summary.lineage_name)),
-        format!(
-            "source    {} {} on {}",
-            show(&summary.source_kind),
-            show(&summary.source_location),
-            show(&summary.host)
-        ),
-        format!("began     {}", summary.started.to_local()),
-        format!("ended     {}, {took} later", summary.finished.to_local()),
-        format!("parent    {}", manifest.parent.map_or_else(|| "none".to_owned(), |parent| parent.to_string())),
-        format!("written   by {}, log entry {}", show(&manifest.tool), backup.entry),
+        format!("backup    {}", shown.id),
+        format!("lineage   {}", show(&shown.lineage_name)),
+        format!("source    {} {} on {}", show(&shown.source_kind), show(&shown.source_location), show(&shown.host)),
+        format!("began     {}", shown.started.to_local()),
+        format!("ended     {}, {took} later", shown.finished.to_local()),
+        format!("parent    {}", shown.parent.map_or_else(|| "none".to_owned(), |parent| parent.to_string())),
+        format!("written   by {}, log entry {}", show(&shown.tool), shown.entry),
         format!(
             "holds     {}, {}, {}; {} ({} bytes)",
             plural(totals.files, "file"),
@@ -66,20 +55,23 @@ fn text(backup: &BackupInfo, manifest: &Manifest) -> String {
         ),
         format!(
             "cost      read {}, new {}, stored {}",
-            units::bytes(summary.read_bytes),
-            units::bytes(summary.new_bytes),
-            units::bytes(summary.stored_bytes)
+            units::bytes(shown.read_bytes),
+            units::bytes(shown.new_bytes),
+            units::bytes(shown.stored_bytes)
         ),
-        format!("segments  {}", units::count(manifest.segments.len() as u64)),
+        format!("list      in {}", plural(shown.segments, "segment")),
     ];
-    if !summary.tags.is_empty() {
-        let tags: Vec<String> = summary.tags.iter().map(|tag| show(tag)).collect();
+    if !shown.tags.is_empty() {
+        let tags: Vec<String> = shown.tags.iter().map(|tag| show(tag)).collect();
         lines.push(format!("tags      {}", tags.join(" ")));
     }
-    for (name, value) in &manifest.facts {
-        lines.push(format!("{:<9} {}", one_line(name), show(value)));
+    if let Some(until) = shown.held_until {
+        lines.push(format!("held      until {}", until.to_local()));
     }
-    if summary.partial {
+    for (name, value) in &shown.facts {
+        lines.push(format!("{:<9} {}", show(name), show(value)));
+    }
+    if shown.partial {
         lines.push("PARTIAL: some files are missing or incomplete".to_owned());
     }
     lines.join("\n") + "\n"

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::standin::query::{self, Stats};
+use crate::standin::query::{self, PackStats, Stats};
 use everpack::clock::{Clock, SystemClock};
 use everpack::error::{Context as _, Result};
 use everpack::source::display_path;
@@ -38,35 +38,39 @@ pub(crate) async fn run(context: &Context, args: StatsArgs) -> Result<Exit> {
         std::fs::write(file, page)
             .context(|| format!("write {}", display_path(file.as_os_str().as_encoded_bytes())))?;
     }
-    context.output.answer(&stats, || text(&stats))?;
+    context.output.answer(&stats, || text(context, &stats))?;
     Ok(Exit::Done)
 }
 
 /// The totals, as name and value.
 fn facts(stats: &Stats) -> Vec<(String, String)> {
-    let ratio = match stats.stored_bytes {
-        0 => "-".to_owned(),
-        stored => format!("{:.1} to 1", ratio(stats.logical_bytes, stored)),
-    };
-    [
+    let packs = |packs: PackStats| format!("{} ({})", units::count(packs.count), units::bytes(packs.bytes));
+    let mut facts = vec![
         ("backups", units::count(stats.backups)),
         ("logical bytes", units::bytes(stats.logical_bytes)),
         ("stored bytes", units::bytes(stats.stored_bytes)),
-        ("ratio", ratio),
+        ("ratio", format!("{:.2} to 1", stats.ratio)),
         ("chunks", units::count(stats.chunks)),
-        ("packs", units::count(stats.packs)),
+        ("data packs", packs(stats.data_packs)),
+        ("meta packs", packs(stats.meta_packs)),
+        ("fragments", units::count(stats.fragments)),
         ("log entries", units::count(stats.log_entries)),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into()
+    ];
+    // What is usually none is worth a line only if it is not.
+    for (name, count) in [
+        ("open sessions", stats.open_sessions),
+        ("forgotten", stats.forgotten),
+        ("retired", stats.retired_objects),
+        ("quarantined", stats.quarantined_packs),
+    ] {
+        if count > 0 {
+            facts.push((name, units::count(count)));
+        }
+    }
+    facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a ratio for people")]
-fn ratio(logical: u64, stored: u64) -> f64 {
-    logical as f64 / stored as f64
-}
-
-fn text(stats: &Stats) -> String {
+fn text(context: &Context, stats: &Stats) -> String {
     let mut text = String::new();
     for (name, value) in facts(stats) {
         text.push_str(&format!("{name:<14} {value}\n"));
@@ -74,13 +78,16 @@ fn text(stats: &Stats) -> String {
     if stats.lineages.is_empty() {
         return text;
     }
-    let mut table = table(&["lineage", "backups", "logical", "stored"], &[1, 2, 3]);
+    let mut table = table(&["lineage", "backups", "stored", "newest", "time", "files", "size"], &[1, 2, 5, 6]);
     for lineage in &stats.lineages {
         table.add_row(vec![
             display_path(lineage.name.as_bytes()),
             units::count(lineage.backups),
-            units::bytes(lineage.logical_bytes),
             units::bytes(lineage.stored_bytes),
+            context.short(&lineage.newest),
+            lineage.newest_started.to_local(),
+            units::count(lineage.newest_files),
+            units::bytes(lineage.newest_bytes),
         ]);
     }
     format!("{text}\n{}", render(&table))

@@ -20,6 +20,11 @@ pub(super) fn worker_count() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
 
+/// So many buffers are kept for the next groups,
+const SPARE_BUFFERS: usize = 8;
+/// unless they are larger than this.
+const SPARE_BYTES: usize = 4 << 20;
+
 /// A run of chunks in one buffer.
 #[derive(Debug, Default)]
 pub(super) struct Group {
@@ -45,6 +50,8 @@ pub(super) struct Coder {
     level: i32,
     budget: Arc<Budget>,
     monitor: Arc<dyn Monitor>,
+    /// Buffers of groups that are done: fresh memory costs the kernel as much as reading into it.
+    spare: Mutex<Vec<Vec<u8>>>,
     new_bytes: AtomicU64,
     read_bytes: AtomicU64,
 }
@@ -68,7 +75,16 @@ impl Coder {
             .map_err(|error| Error::new(ErrorKind::Unavailable, format!("start worker threads: {error}")))?;
         let budget = Arc::new(Budget::new(usize::try_from(memory / 6).unwrap_or(usize::MAX).max(8 << 20)));
         let level = repository.config().level;
-        Ok(Self { pool, writer, level, budget, monitor, new_bytes: AtomicU64::new(0), read_bytes: AtomicU64::new(0) })
+        Ok(Self {
+            pool,
+            writer,
+            level,
+            budget,
+            monitor,
+            spare: Mutex::default(),
+            new_bytes: AtomicU64::new(0),
+            read_bytes: AtomicU64::new(0),
+        })
     }
 
     /// Logical bytes of new chunks so far, data only.
@@ -85,6 +101,19 @@ impl Coder {
         self.read_bytes.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// An empty buffer, if possible one that was used before.
+    pub(super) fn buffer(&self) -> Vec<u8> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffer.capacity() <= SPARE_BYTES && spare.len() < SPARE_BUFFERS {
+            spare.push(buffer);
+        }
+    }
+
     /// Sends a group to the pool; waits while too many bytes are on their way.
     pub(super) fn spawn(self: &Arc<Self>, group: Group) -> Coded {
         let (reply, coded) = sync_channel(1);
@@ -92,7 +121,7 @@ impl Coder {
         let coder = Arc::clone(self);
         self.pool.spawn_fifo(move || {
             let outcome = coder.code(&group);
-            drop(group);
+            coder.give_back(group.bytes);
             drop(paid);
             // Before the reply: whoever has all replies may count on being the last to hold the coder.
             drop(coder);

@@ -292,6 +292,13 @@ impl Index {
         packs.infos.iter().zip(&packs.live).filter(|(_, live)| **live).map(|(info, _)| *info).collect()
     }
 
+    /// The same, each with its number and size.
+    pub(crate) fn live_pack_numbers(&self) -> HashMap<ObjectName, (u32, u64)> {
+        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
+        let live = (0u32..).zip(&packs.infos).zip(&packs.live).filter(|(_, live)| **live);
+        live.map(|((number, info), _)| (info.name, (number, info.size))).collect()
+    }
+
     /// Every pack that a folded fragment names, live or not, by session: for telling orphans from lost entries.
     pub(crate) fn known_packs(&self) -> HashSet<ObjectName> {
         let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);

@@ -10,5 +10,5 @@
 mod catch_up;
 mod db;
 
-pub(crate) use catch_up::{CatchUp, catch_up};
-pub(crate) use db::{Index, PackInfo};
+pub(crate) use catch_up::{CatchUp, catch_up, fetch_fragment};
+pub(crate) use db::{Index, PackInfo, sizes};

@@ -3,12 +3,16 @@
 //! - [`backup`]: from a source to a committed manifest.
 //! - [`bench`]: what this machine can do.
 //! - [`restore`]: from a manifest to files.
+//! - [`check`]: is everything there and whole?
+//! - [`query`]: what the repository and its backups hold.
 //!
 //! A verb takes `&Repository`, tells its progress to a [`crate::progress::Monitor`], never prints, and gives a report that serialises.
 
 pub mod backup;
 pub mod bench;
+pub mod check;
 mod prove;
+pub mod query;
 pub mod restore;
 mod target;
 

@@ -233,16 +233,30 @@ impl Repository {
         let index = match &*slot {
             Some(index) => Arc::clone(index),
             None => {
-                let directory = self.environment().cache.as_ref().map(|cache| cache.join(self.id().to_string()));
-                let id = self.id();
-                let index = tokio::task::spawn_blocking(move || Index::open(directory.as_deref(), id));
-                let index =
-                    Arc::new(index.await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))??);
+                let index = self.open_index().await?;
                 self.check_not_rolled_back(&index).await?;
                 Arc::clone(slot.insert(index))
             }
         };
         let report = catch_up(&index, self.store(), &self.state(), &[]).await?;
         Ok((index, report))
+    }
+
+    /// The same for who reports a log that went backwards instead of stopping at it.
+    pub(crate) async fn index_of_any_log(&self) -> Result<(Arc<Index>, CatchUp)> {
+        let index = self.inner.index.lock().await.clone();
+        let index = match index {
+            Some(index) => index,
+            None => self.open_index().await?,
+        };
+        let report = catch_up(&index, self.store(), &self.state(), &[]).await?;
+        Ok((index, report))
+    }
+
+    async fn open_index(&self) -> Result<Arc<Index>> {
+        let directory = self.environment().cache.as_ref().map(|cache| cache.join(self.id().to_string()));
+        let id = self.id();
+        let index = tokio::task::spawn_blocking(move || Index::open(directory.as_deref(), id));
+        Ok(Arc::new(index.await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))??))
     }
 }

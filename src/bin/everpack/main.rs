@@ -16,7 +16,6 @@ mod open;
 mod output;
 mod settings;
 mod signals;
-mod standin;
 mod terminal;
 
 use std::process::ExitCode;

@@ -29,7 +29,7 @@ pub(crate) fn open_store(globals: &Globals) -> Result<Store> {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let repo = display_path(globals.repo.as_bytes());
             let message = format!("open the repository {repo}: there is none; `everpack init -r {repo}` makes one");
-            Err(Error::with_source(ErrorKind::NotFound, message, error))
+            Err(Error::new(ErrorKind::NotFound, message))
         }
         opened => opened,
     }

@@ -191,10 +191,9 @@ pub(crate) fn one_line(text: &str) -> String {
 /// `1 file`, `2 files`.
 pub(crate) fn plural(count: u64, one: &str) -> String {
     let number = everpack::units::count(count);
-    match (count, one) {
+    match (count, one.strip_suffix('y')) {
         (1, _) => format!("{number} {one}"),
-        (_, "directory") => format!("{number} directories"),
-        (_, "entry") => format!("{number} entries"),
+        (_, Some(stem)) => format!("{number} {stem}ies"),
         _ => format!("{number} {one}s"),
     }
 }
@@ -226,5 +225,6 @@ mod tests {
         assert_eq!(plural(1, "file"), "1 file");
         assert_eq!(plural(1200, "file"), "1,200 files");
         assert_eq!(plural(0, "directory"), "0 directories");
+        assert_eq!(plural(2, "log entry"), "2 log entries");
     }
 }

@@ -20,8 +20,8 @@ const LINE_EVERY: Duration = Duration::from_millis(500);
 /// The bar is drawn this often.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 
-const WITH_TOTAL: &str = "{prefix} {bar:24} {percent:>3}%  {msg}";
-const WITHOUT_TOTAL: &str = "{prefix} {spinner}  {msg}";
+const WITH_TOTAL: &str = "{prefix} {bar:16} {percent:>3}%  {wide_msg}";
+const WITHOUT_TOTAL: &str = "{prefix} {spinner}  {wide_msg}";
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

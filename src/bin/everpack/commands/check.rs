@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::standin::check::{self, CheckOptions, CheckReport, Finding, Sample, Severity};
 use comfy_table::ContentArrangement;
 use everpack::error::{Context as _, Result};
+use everpack::ops::check::{self, CheckOptions, CheckReport, Finding, Sample, Severity};
 use everpack::units;
 
 use super::Context;

@@ -1,7 +1,7 @@
 //! `diff`: what changed from one backup to another.
 
-use crate::standin::query::{self, Change, Difference};
 use everpack::error::Result;
+use everpack::ops::query::{self, Change, Difference};
 use everpack::repo::Entry;
 use everpack::source::display_path;
 use everpack::units;

@@ -1,8 +1,8 @@
 //! `find`: which versions of a file there are, and since which backup.
 
-use crate::standin::query;
 use everpack::error::Result;
 use everpack::id::ObjectHash;
+use everpack::ops::query;
 use everpack::repo::{BackupInfo, Entry, EntryKind};
 use everpack::units;
 

@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::standin::query;
 use everpack::error::Result;
+use everpack::ops::query;
 
 use super::Context;
 use super::entry::{EntryView, long_line, name};

@@ -1,7 +1,7 @@
 //! `show`: everything known of one backup.
 
-use crate::standin::query::{self, Shown};
 use everpack::error::Result;
+use everpack::ops::query::{self, Shown};
 use everpack::source::display_path;
 use everpack::units;
 

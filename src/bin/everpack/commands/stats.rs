@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::standin::query::{self, PackStats, Stats};
 use everpack::clock::{Clock, SystemClock};
 use everpack::error::{Context as _, Result};
+use everpack::ops::query::{self, PackStats, Stats};
 use everpack::source::display_path;
 use everpack::units;
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use crate::codec::{Decoder, Encoder, Hint, Level, chunk_id};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ChunkId, ObjectKind};
+use crate::progress::Monitor;
 use crate::repo::{CodedChunk, Piece, Repository, Writer};
 
 /// Threads of the worker pool.
@@ -48,6 +49,7 @@ pub(super) struct Coder {
     writer: Arc<Writer>,
     level: i32,
     budget: Arc<Budget>,
+    monitor: Arc<dyn Monitor>,
     /// Buffers of groups that are done: fresh memory costs the kernel as much as reading into it.
     spare: Mutex<Vec<Vec<u8>>>,
     new_bytes: AtomicU64,
@@ -60,7 +62,12 @@ thread_local! {
 }
 
 impl Coder {
-    pub(super) fn new(repository: &Repository, writer: Arc<Writer>, memory: u64) -> Result<Self> {
+    pub(super) fn new(
+        repository: &Repository,
+        writer: Arc<Writer>,
+        memory: u64,
+        monitor: Arc<dyn Monitor>,
+    ) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(worker_count())
             .thread_name(|at| format!("everpack-code-{at}"))
@@ -73,6 +80,7 @@ impl Coder {
             writer,
             level,
             budget,
+            monitor,
             spare: Mutex::default(),
             new_bytes: AtomicU64::new(0),
             read_bytes: AtomicU64::new(0),
@@ -131,6 +139,7 @@ impl Coder {
         for ((chunk, id), new) in group.chunks.iter().zip(&ids).zip(new) {
             if new {
                 self.new_bytes.fetch_add(chunk.range.len() as u64, Ordering::Relaxed);
+                self.monitor.advance(0, chunk.range.len() as u64, 0);
                 coded.push(self.code_one(*id, plain(chunk), chunk.hint.as_ref())?);
             }
         }

@@ -3,6 +3,7 @@
 //! - `help`: the help texts are committed beside this file and compared.
 //! - `scenarios`: the main job, and what goes wrong in it.
 //! - `settings`: everpack.toml, the environment, and which of them wins.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod help;
 mod scenarios;

@@ -104,7 +104,7 @@ fn files_that_cannot_be_read_make_it_partial_if_allowed() {
     }
     let place = Place::with_repository();
     let file = place.path("source/b.bin");
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o0)).unwrap();
     place.run(&["backup", "source"]).expect_error(1, &["b.bin", "--allow-partial"]);
     let ran = place.run(&["backup", "source", "--allow-partial"]).expect(3);
     assert!(ran.out.contains("PARTIAL") && ran.out.contains("b.bin"), "{ran:#?}");

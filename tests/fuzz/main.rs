@@ -1,7 +1,7 @@
 //! All fuzz targets as plain tests: their corpus, and seeded mutations of it. See fuzz/README.md.
 //!
 //! `EVERPACK_FUZZ_ROUNDS` multiplies the mutations, `EVERPACK_FUZZ_SEED` chooses others; what fails names both and keeps the input.
-#![allow(missing_docs, unreachable_pub, clippy::print_stderr, reason = "tests")]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 mod memory;
 

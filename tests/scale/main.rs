@@ -2,6 +2,14 @@
 //!
 //! A binary of its own, so that the process's memory is that of what is measured. By default a fifth of the full size; `EVERPACK_SCALE=full`
 //! runs ten million chunks and a million files.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::await_holding_lock,
+    reason = "a test: it speaks, may fail, and runs one scenario at a time"
+)]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

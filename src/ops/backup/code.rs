@@ -58,7 +58,20 @@ pub(super) struct Coder {
 
 thread_local! {
     /// zstd contexts and buffers of a worker: costly to make, kept for the thread's life.
-    static TOOLS: RefCell<Option<(i32, Encoder, Decoder, Vec<u8>)>> = const { RefCell::new(None) };
+    static TOOLS: RefCell<Option<Tools>> = const { RefCell::new(None) };
+}
+
+struct Tools {
+    level: i32,
+    encoder: Encoder,
+    decoder: Decoder,
+    back: Vec<u8>,
+}
+
+impl Tools {
+    fn new(level: i32) -> Result<Self> {
+        Ok(Self { level, encoder: Encoder::new(Level::new(level)?)?, decoder: Decoder::new()?, back: Vec::new() })
+    }
 }
 
 impl Coder {
@@ -152,13 +165,13 @@ impl Coder {
     /// Codes a chunk and decodes it back: what cannot be read again is never stored.
     fn code_one(&self, id: ChunkId, plain: &[u8], hint: Option<&Hint>) -> Result<CodedChunk> {
         TOOLS.with_borrow_mut(|tools| {
-            if tools.as_ref().is_none_or(|(level, ..)| *level != self.level) {
-                *tools = Some((self.level, Encoder::new(Level::new(self.level)?)?, Decoder::new()?, Vec::new()));
+            if tools.as_ref().is_none_or(|tools| tools.level != self.level) {
+                *tools = Some(Tools::new(self.level)?);
             }
-            let (_, encoder, decoder, back) = tools.as_mut().expect("made on the line above");
+            let Tools { encoder, decoder, back, .. } = tools.as_mut().expect("made above");
             let encoded = encoder.encode(plain, hint);
             decoder.decode_into(encoded.coding, encoded.payload, len_u32(plain.len()), back)?;
-            if back != plain {
+            if back.as_slice() != plain {
                 let message = format!(
                     "chunk {id}: does not decode to what was coded; nothing was stored. Check this machine's memory"
                 );

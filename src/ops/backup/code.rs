@@ -68,7 +68,15 @@ impl Coder {
             .map_err(|error| Error::new(ErrorKind::Unavailable, format!("start worker threads: {error}")))?;
         let budget = Arc::new(Budget::new(usize::try_from(memory / 6).unwrap_or(usize::MAX).max(8 << 20)));
         let level = repository.config().level;
-        Ok(Self { pool, writer, level, budget, spare: Mutex::default(), new_bytes: AtomicU64::new(0), read_bytes: AtomicU64::new(0) })
+        Ok(Self {
+            pool,
+            writer,
+            level,
+            budget,
+            spare: Mutex::default(),
+            new_bytes: AtomicU64::new(0),
+            read_bytes: AtomicU64::new(0),
+        })
     }
 
     /// Logical bytes of new chunks so far, data only.

@@ -64,6 +64,8 @@ pub(crate) struct Index {
     runs: RwLock<Vec<Arc<Run>>>,
     writing: Mutex<Unsettled>,
     damaged: AtomicBool,
+    /// A backup runs: see `stop_counting_damaged`.
+    heals: AtomicBool,
     home: Home,
 }
 
@@ -110,6 +112,7 @@ impl Index {
             runs: RwLock::new(runs),
             writing: Mutex::new(Unsettled { run_next, seen, ..Unsettled::default() }),
             damaged: AtomicBool::new(false),
+            heals: AtomicBool::new(false),
             home,
         })
     }
@@ -260,6 +263,20 @@ impl Index {
         let dead: Vec<bool> = packs.infos.iter().map(|info| is_dead(&info.name)).collect();
         packs.live = named.iter().zip(&dead).map(|(named, dead)| *named && !*dead).collect();
         packs.gone = named.iter().zip(&dead).map(|(named, dead)| !*named && !*dead).collect();
+    }
+
+    /// While a backup runs: a pack in which damage is met does not count any more, so that what it held is stored again.
+    pub(crate) fn stop_counting_damaged(&self, yes: bool) {
+        self.heals.store(yes, Ordering::Release);
+    }
+
+    /// A chunk could not be read from this pack.
+    pub(crate) fn met_damage(&self, pack: u32) {
+        if self.heals.load(Ordering::Acquire)
+            && let Some(live) = self.packs_mut().live.get_mut(pack as usize)
+        {
+            *live = false;
+        }
     }
 
     /// The folded fragments.

@@ -41,7 +41,10 @@ impl Repository {
             let Some(pack) = index.pack(location.pack) else { continue };
             match self.read_at(id, &pack, location).await {
                 Ok(plain) => return Ok(plain),
-                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => damage = Some(error),
+                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                    index.met_damage(location.pack);
+                    damage = Some(error);
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -183,6 +183,7 @@ async fn run(
             absent.len()
         ));
     }
+    index.stop_counting_damaged(true);
     let parent = lineage::parent_of(repository, choice.id).await;
     let parent = match parent {
         Ok(parent) => parent,

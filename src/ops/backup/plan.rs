@@ -409,11 +409,10 @@ impl<'a> ParentCursor<'a> {
                 Some(Ok(segment)) => self.segment = segment.into_iter(),
                 None => self.stream = None,
                 Some(Err(error)) => {
-                    // A damaged parent costs reading, not the backup.
+                    // A damaged segment costs reading its files again, not the backup.
                     let message =
-                        format!("the rest of the parent backup cannot be read ({error}): its files are read again");
+                        format!("a part of the parent backup cannot be read ({error}): its files are read again");
                     self.monitor.event(Event::Warning { message });
-                    self.stream = None;
                 }
             }
         }

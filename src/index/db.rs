@@ -276,6 +276,16 @@ impl Index {
         packs.live = live;
     }
 
+    /// Stops counting these packs, until the next `set_live`.
+    pub(crate) fn leave_out(&self, numbers: &HashSet<u32>) {
+        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
+        for number in numbers {
+            if let Some(live) = packs.live.get_mut(*number as usize) {
+                *live = false;
+            }
+        }
+    }
+
     /// The folded fragments.
     pub(crate) fn fragments(&self) -> Vec<ObjectName> {
         self.packs.read().unwrap_or_else(PoisonError::into_inner).fragments.keys().copied().collect()

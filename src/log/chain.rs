@@ -85,10 +85,18 @@ impl Chain {
         if state.head != number {
             return Ok(None);
         }
+        // The state says nothing of `config`; entry 1 does.
+        self.check_config().await?;
         state.checkpoint = None;
         self.advance(&mut state).await?;
         Ok((state.checkpoint == Some((number, hash)) || self.is_named(number, hash, state.head).await?)
             .then_some(state))
+    }
+
+    /// Entry 1 follows from `config`: under a log that is believed from a later state, `config` could have been exchanged.
+    async fn check_config(&self) -> Result<()> {
+        let first = LogEntry::decode(&self.fetch(1).await?).context(|| "read log entry 1")?;
+        LogState::empty(self.config_hash).check_follows(&first)
     }
 
     /// True if an entry after `number` names this state object.

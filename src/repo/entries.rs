@@ -1,11 +1,12 @@
 //! The entries of a backup, streamed segment by segment: memory does not depend on their number.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt};
 
 use super::{Entry, Manifest, Piece, Pieces, Repository};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::manifest::SegmentRef;
 use crate::format::segment::{SegmentReader, decode_piece_list};
 use crate::index::Index;
@@ -59,6 +60,28 @@ impl Repository {
             return Err(Error::corrupt(message));
         }
         Ok(entries)
+    }
+}
+
+impl Repository {
+    /// Finds the packs in which segments of a manifest are damaged, and stops the index from counting them: a backup whose parent has them
+    /// must not rely on them.
+    pub(crate) async fn leave_out_damaged_segments(&self, index: &Index, manifest: &Manifest) -> Result<()> {
+        let mut damaged = HashSet::new();
+        for segment in &manifest.segments {
+            for location in index.locations(&segment.chunk)? {
+                let Some(pack) = index.pack(location.pack) else { continue };
+                match self.read_at(&segment.chunk, &pack, &location).await {
+                    Ok(_) => {}
+                    Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                        damaged.insert(location.pack);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        index.leave_out(&damaged);
+        Ok(())
     }
 }
 

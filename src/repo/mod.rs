@@ -222,6 +222,23 @@ impl Repository {
         Err(Error::corrupt(message))
     }
 
+    /// The local index as it is. Fails if the log is behind what this host has seen of it: whoever writes asks before the first entry.
+    pub(crate) async fn opened_index(&self) -> Result<Arc<Index>> {
+        self.open_index(&mut *self.inner.index.lock().await).await
+    }
+
+    async fn open_index(&self, slot: &mut Option<Arc<Index>>) -> Result<Arc<Index>> {
+        if let Some(index) = slot {
+            return Ok(Arc::clone(index));
+        }
+        let directory = self.environment().cache.as_ref().map(|cache| cache.join(self.id().to_string()));
+        let id = self.id();
+        let index = tokio::task::spawn_blocking(move || Index::open(directory.as_deref(), id));
+        let index = Arc::new(index.await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))??);
+        self.check_not_rolled_back(&index).await?;
+        Ok(Arc::clone(slot.insert(index)))
+    }
+
     /// The local index, caught up to the state last read.
     pub(crate) async fn index(&self) -> Result<Arc<Index>> {
         self.caught_up_index().await.map(|(index, _)| index)
@@ -230,18 +247,7 @@ impl Repository {
     /// The same, with what came up.
     pub(crate) async fn caught_up_index(&self) -> Result<(Arc<Index>, CatchUp)> {
         let mut slot = self.inner.index.lock().await;
-        let index = match &*slot {
-            Some(index) => Arc::clone(index),
-            None => {
-                let directory = self.environment().cache.as_ref().map(|cache| cache.join(self.id().to_string()));
-                let id = self.id();
-                let index = tokio::task::spawn_blocking(move || Index::open(directory.as_deref(), id));
-                let index =
-                    Arc::new(index.await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))??);
-                self.check_not_rolled_back(&index).await?;
-                Arc::clone(slot.insert(index))
-            }
-        };
+        let index = self.open_index(&mut slot).await?;
         let report = catch_up(&index, self.store(), &self.state(), &[]).await?;
         Ok((index, report))
     }

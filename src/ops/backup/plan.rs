@@ -388,13 +388,13 @@ struct ParentCursor<'a> {
     stream: Option<EntryStream>,
     segment: std::vec::IntoIter<Entry>,
     next: Option<Entry>,
-    monitor: &'a dyn Monitor,
+    job: &'a Job,
 }
 
 impl<'a> ParentCursor<'a> {
     fn new(runtime: &'a tokio::runtime::Handle, job: &'a Job) -> Self {
         let stream = job.parent.as_ref().map(|(_, manifest)| EntryStream::new(&job.repository, &job.index, manifest));
-        Self { runtime, stream, segment: Vec::new().into_iter(), next: None, monitor: &*job.monitor }
+        Self { runtime, stream, segment: Vec::new().into_iter(), next: None, job }
     }
 
     fn peek(&mut self) -> Option<&Entry> {
@@ -411,12 +411,23 @@ impl<'a> ParentCursor<'a> {
                     // A damaged parent costs reading, not the backup.
                     let message =
                         format!("the rest of the parent backup cannot be read ({error}): its files are read again");
-                    self.monitor.event(Event::Warning { message });
+                    self.job.monitor.event(Event::Warning { message });
                     self.stream = None;
+                    self.leave_out_damaged_segments();
                 }
             }
         }
         self.next.as_ref()
+    }
+
+    /// The list of files may come out as it was: then it must not be found where it is damaged.
+    fn leave_out_damaged_segments(&self) {
+        let Some((_, manifest)) = &self.job.parent else { return };
+        let left_out = self.job.repository.leave_out_damaged_segments(&self.job.index, manifest);
+        if let Err(error) = self.runtime.block_on(left_out) {
+            let message = format!("the damage to the parent backup could not be looked into: {error}");
+            self.job.monitor.event(Event::Warning { message });
+        }
     }
 
     /// The parent's entry of the same path, if there is one; counts files passed over as removed.

@@ -93,10 +93,17 @@ impl Chain {
             .then_some(state))
     }
 
-    /// Entry 1 follows from `config`: under a log that is believed from a later state, `config` could have been exchanged.
+    /// Entry 1 follows from `config`: under a log that is believed from a later state, `config` could have been exchanged. An entry 1 that cannot
+    /// be read is no reason to stop here: `check` names it.
     async fn check_config(&self) -> Result<()> {
-        let first = LogEntry::decode(&self.fetch(1).await?).context(|| "read log entry 1")?;
-        LogState::empty(self.config_hash).check_follows(&first)
+        let stored = match self.fetch(1).await {
+            Err(error) if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => return Err(error),
+            stored => stored,
+        };
+        match stored.and_then(|stored| LogEntry::decode(&stored)) {
+            Ok(first) => LogState::empty(self.config_hash).check_follows(&first),
+            Err(_) => Ok(()),
+        }
     }
 
     /// True if an entry after `number` names this state object.

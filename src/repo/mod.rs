@@ -222,6 +222,15 @@ impl Repository {
         Err(Error::corrupt(message))
     }
 
+    /// Notes the newest entry, so that this host notices if the log goes back behind it.
+    async fn remember_head(&self) {
+        let state = self.state();
+        if let (Some(index), Some(hash)) = (&*self.inner.index.lock().await, state.head_hash) {
+            // A cache that cannot be written notices less, and hinders nobody.
+            let _noted = index.set_seen(state.head, hash);
+        }
+    }
+
     /// The local index as it is. Fails if the log is behind what this host has seen of it: whoever writes asks before the first entry.
     pub(crate) async fn opened_index(&self) -> Result<Arc<Index>> {
         self.open_index(&mut *self.inner.index.lock().await).await

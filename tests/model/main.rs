@@ -28,7 +28,7 @@ use made::{Dice, Tree, back_up_with, doomed, memory, quick, seeded, small, whole
 /// How long the runs go on.
 const BUDGET: Duration = Duration::from_secs(30);
 /// Worlds at once.
-const THREADS: u64 = 4;
+const THREADS: u64 = 12;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)

@@ -7,6 +7,7 @@ mod bucket;
 mod crash;
 mod damage;
 mod made;
+mod model;
 mod real_data;
 mod requests;
 mod support;

@@ -37,16 +37,6 @@ impl FastCdcParameters {
         Ok(Self { least, average, most })
     }
 
-    /// The shortest chunk, but for the last of a file.
-    pub(crate) fn least(self) -> u32 {
-        self.least
-    }
-
-    /// The average chunk, about.
-    pub(crate) fn average(self) -> u32 {
-        self.average
-    }
-
     /// The longest chunk.
     pub(crate) fn most(self) -> u32 {
         self.most
@@ -103,9 +93,6 @@ pub(crate) enum Cutter {
 }
 
 impl Cutter {
-    /// What a chunk of an InnoDB file holds: four pages of the usual 16 KiB.
-    pub(crate) const PAGES: Self = Self::Fixed(64 << 10);
-
     /// The length of the chunk at the start of `rest`; zero only if `rest` is empty.
     ///
     /// `rest` begins where the chunk begins and holds at least [`most`](Self::most) bytes or all that is left.
@@ -188,7 +175,7 @@ mod tests {
             assert!(FastCdcParameters::new(least, average, most).is_err(), "{least} {average} {most}");
         }
         let largest = FastCdcParameters::new(1 << 20, 4 << 20, 16 << 20).unwrap();
-        assert_eq!((largest.least(), largest.average(), largest.most()), (1 << 20, 4 << 20, 16 << 20));
+        assert_eq!((largest.least, largest.average, largest.most()), (1 << 20, 4 << 20, 16 << 20));
         let _masks_exist = FastCdc::new(largest);
         let _masks_exist = FastCdc::new(FastCdcParameters::new(64, 256, 1024).unwrap());
         let FastCdcParameters { least, average, most } = FastCdcParameters::default();
@@ -198,9 +185,9 @@ mod tests {
     #[test]
     fn pages_are_all_alike() {
         let bytes = vec![1; 200_000];
-        assert_eq!(ends(&Cutter::PAGES, &bytes), [65_536, 131_072, 196_608, 200_000]);
+        assert_eq!(ends(&Cutter::Fixed(64 << 10), &bytes), [65_536, 131_072, 196_608, 200_000]);
         assert_eq!(Cutter::Fixed(0).next_cut(&bytes), 1);
-        assert_eq!(Cutter::PAGES.next_cut(&[]), 0);
+        assert_eq!(Cutter::Fixed(64 << 10).next_cut(&[]), 0);
     }
 
     proptest! {

@@ -15,13 +15,6 @@ pub(crate) fn object_hash(stored: &[u8]) -> ObjectHash {
     ObjectHash::from_bytes(*blake3::hash(stored).as_bytes())
 }
 
-/// [`object_hash`], on all threads of the current rayon pool; worth it from 128 KiB on.
-pub(crate) fn object_hash_parallel(stored: &[u8]) -> ObjectHash {
-    let mut hasher = ObjectHasher::new();
-    hasher.update_parallel(stored);
-    hasher.finish()
-}
-
 /// What chains a log entry to the one before it.
 pub(crate) fn entry_hash(stored: &[u8]) -> EntryHash {
     EntryHash::from_bytes(*blake3::hash(stored).as_bytes())
@@ -61,11 +54,6 @@ macro_rules! hasher {
             /// Adds bytes, on this thread.
             pub(crate) fn update(&mut self, bytes: &[u8]) {
                 self.0.update(bytes);
-            }
-
-            /// Adds bytes, on all threads of the current rayon pool. Pays from about 128 KiB on, costs below.
-            pub(crate) fn update_parallel(&mut self, bytes: &[u8]) {
-                self.0.update_rayon(bytes);
             }
 
             /// The hash of all bytes added.
@@ -111,21 +99,16 @@ mod tests {
     }
 
     #[test]
-    fn pieces_and_threads_do_not_change_a_hash() {
+    fn pieces_do_not_change_a_hash() {
         let bytes = splitmix_bytes(7, 700_001);
         let mut objects = ObjectHasher::new();
         let mut files = FileHasher::new();
-        for (i, piece) in bytes.chunks(200_003).enumerate() {
-            if i % 2 == 0 {
-                objects.update(piece)
-            } else {
-                objects.update_parallel(piece)
-            }
-            if i % 2 == 1 { files.update(piece) } else { files.update_parallel(piece) }
+        for piece in bytes.chunks(200_003) {
+            objects.update(piece);
+            files.update(piece);
         }
         let whole = object_hash(&bytes);
         assert_eq!(objects.finish(), whole);
-        assert_eq!(object_hash_parallel(&bytes), whole);
         assert_eq!(files.finish().as_bytes(), whole.as_bytes());
     }
 }

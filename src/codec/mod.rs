@@ -1,7 +1,6 @@
 //! From a file's bytes to chunks and back: hashing, cutting, splitting and compressing.
 //!
-//! Contract: pure functions on bytes. Nothing here reads a file, looks at a clock or starts a thread (but
-//! [`FileHasher::update_parallel`] and its kin, which say so), and nothing here knows packs, manifests or TAE's layout:
+//! Contract: pure functions on bytes. Nothing here reads a file, looks at a clock or starts a thread, and nothing here knows packs, manifests or TAE's layout:
 //! whoever does passes [`Segment`]s and a [`Hint`].
 //!
 //! * A chunk is named by [`chunk_id`] of its plain bytes. Its coding never takes part in its identity.
@@ -26,10 +25,8 @@ mod unit;
 mod real_data_tests;
 
 pub(crate) use cdc::{Cutter, FastCdc, FastCdcParameters};
-pub(crate) use coding::{Decoder, Encoded, Encoder, Hint, Level, PLAIN_LEN_MAX};
+pub(crate) use coding::{Decoder, Encoder, Hint, Level};
 pub(crate) use gear::{CutParameters, Gear};
-pub(crate) use hash::{
-    FileHasher, ObjectHasher, chunk_id, entry_hash, identity, lineage_id, object_hash, object_hash_parallel,
-};
-pub(crate) use lz4::{Lz4Fault, Lz4Walker};
+pub(crate) use hash::{FileHasher, ObjectHasher, chunk_id, entry_hash, identity, lineage_id, object_hash};
+pub(crate) use lz4::Lz4Walker;
 pub(crate) use unit::{Segment, SegmentCursor, units};

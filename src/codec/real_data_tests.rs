@@ -39,7 +39,7 @@ fn real_objects_come_back_whatever_is_believed_of_them() {
     let cutters = [
         Cutter::Gear(Gear::new(CutParameters::default())),
         Cutter::FastCdc(FastCdc::new(FastCdcParameters::default())),
-        Cutter::PAGES,
+        Cutter::Fixed(64 << 10),
     ];
     let (mut encoder, mut decoder) = (Encoder::new(Level::default()).unwrap(), Decoder::new().unwrap());
     let (mut hint, mut plain, mut bytes_read, mut methods) = (Hint::default(), Vec::new(), 0, [0; 3]);

@@ -15,7 +15,7 @@ const RECORDS_MAX: usize = 65_536;
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogEntry {
+pub(crate) struct LogEntry {
     /// 1 and up, without gaps.
     pub number: u64,
     /// BLAKE3 of the entry before; of `config` for the first.

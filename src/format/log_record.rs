@@ -11,7 +11,7 @@ use crate::id::{EntryHash, LineageId, ObjectHash, ObjectKind, ObjectName, Reposi
 /// Why a session was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// Stores a backup.
     Backup,
     /// Reads one, and wants its packs to stay.
@@ -52,7 +52,7 @@ impl Purpose {
 
 /// Who a session is, so that another process of the same host can tell that it is gone.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct SessionInfo {
+pub(crate) struct SessionInfo {
     /// Its name.
     pub session: SessionId,
     /// Why it was opened.
@@ -104,7 +104,7 @@ pub struct BackupSummary {
 
 /// One thing said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Record {
+pub(crate) enum Record {
     /// A session begins, before its first read of what exists.
     SessionOpened(SessionInfo),
     /// A long session is alive.

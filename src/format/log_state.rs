@@ -20,7 +20,7 @@ const RULES: u32 = 1;
 
 /// Where a session stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionState {
+pub(crate) struct SessionState {
     /// The entry that opened it.
     pub opened: u64,
     /// The newest entry that it wrote.
@@ -50,7 +50,7 @@ pub struct BackupState {
 
 /// What the log says, folded up to and including entry `head`.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct LogState {
+pub(crate) struct LogState {
     /// The newest entry; 0 for none.
     pub head: u64,
     /// Its hash; that of `config` for none.

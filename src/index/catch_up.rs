@@ -11,13 +11,13 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::fragment::{Fragment, FragmentEntry, FragmentPack};
 use crate::format::log_state::LogState;
 use crate::format::pack::PackTrailer;
-use crate::id::{ObjectKind, ObjectName};
+use crate::id::{EntryHash, ObjectKind, ObjectName};
 use crate::pack::{parse_table, table_range};
 use crate::store::{Folder, Store, StoredObject};
 
 /// Fragments fetched at once.
 const FETCH_AT_ONCE: usize = 4;
-/// Entries folded in one transaction: redb commits cost milliseconds, and sorted batches are faster the larger they are.
+/// Entries folded into one run.
 const BATCH_ENTRIES: usize = 200_000;
 
 /// What came up.
@@ -27,19 +27,22 @@ pub(crate) struct CatchUp {
     pub(crate) entries: u64,
     /// Fragments that could not be read and were rebuilt from the tables of their packs.
     pub(crate) rebuilt: Vec<(ObjectName, Error)>,
+    /// The newest entry that this host had seen before.
+    pub(crate) seen: Option<(u64, EntryHash)>,
 }
 
 /// Catches the index up to `state`. Fragments in `ours` are kept although the log does not name them yet.
 pub(crate) async fn catch_up(index: &Index, store: &Store, state: &LogState, ours: &[ObjectName]) -> Result<CatchUp> {
-    let mut report = CatchUp::default();
+    let mut report = CatchUp { seen: index.seen()?, ..CatchUp::default() };
     let live: HashSet<_> = state.fragments.iter().map(|(_, name)| *name).chain(ours.iter().copied()).collect();
     let gone: Vec<_> = index.fragments().into_iter().filter(|name| !live.contains(name)).collect();
     index.remove_fragments(&gone)?;
 
     let wanted: Vec<_> =
         state.fragments.iter().map(|(_, name)| *name).filter(|name| !index.has_fragment(name)).collect();
-    let mut fetched =
-        stream::iter(wanted).map(|name| async move { (name, fetch(store, &name).await) }).buffered(FETCH_AT_ONCE);
+    let mut fetched = stream::iter(wanted)
+        .map(|name| async move { (name, fetch_fragment(store, &name).await) })
+        .buffered(FETCH_AT_ONCE);
     let mut batch: Vec<(ObjectName, Fragment)> = Vec::new();
     let mut batched = 0;
     while let Some((name, fragment)) = fetched.next().await {
@@ -66,14 +69,14 @@ pub(crate) async fn catch_up(index: &Index, store: &Store, state: &LogState, our
         index.insert(&batch)?;
     }
     index.set_live(|pack| state.retired.contains_key(pack) || state.quarantined.contains_key(pack));
-    if let Some(hash) = state.head_hash {
-        index.set_seen(state.head, hash)?;
-    }
+    // Never backwards: that the log is shorter than it was must be noticed by every later check, not only by the first.
+    let forward = report.seen.is_none_or(|(head, _)| head <= state.head);
+    index.settle(state.head_hash.filter(|_| forward).map(|hash| (state.head, hash)))?;
     Ok(report)
 }
 
 /// Reads a fragment and verifies it by its name.
-pub(crate) async fn fetch(store: &Store, name: &ObjectName) -> Result<Fragment> {
+pub(crate) async fn fetch_fragment(store: &Store, name: &ObjectName) -> Result<Fragment> {
     let stored = store.get(StoredObject::Named(*name)).await?;
     if object_hash(&stored) != name.hash {
         return Err(Error::corrupt(format!("read {name}: the bytes are not those of its name")));
@@ -88,7 +91,7 @@ async fn rebuild(store: &Store, state: &LogState, index: &Index, lost: &ObjectNa
         if name.session == lost.session
             && name != lost
             && !index.has_fragment(name)
-            && let Ok(fragment) = fetch(store, name).await
+            && let Ok(fragment) = fetch_fragment(store, name).await
         {
             known.extend(fragment.packs.iter().map(|pack| pack.name));
         }

@@ -1,252 +1,240 @@
-//! The redb file behind the index.
+//! The index: a catalogue in redb, and the chunk locations in sorted runs beside it.
 //!
-//! One process writes it at a time (redb locks the file). Another process on the same host gets a private one without a name, filled from the
+//! Chunk ids are random, and a B-tree of random keys pays for every batch with nearly all of its pages. So each batch becomes a [`run`]
+//! of its own, and runs are merged so that each holds at least twice as much as all newer ones together: few runs to look into, and
+//! every byte written a few times only (docs/decisions/0010-index-runs.md).
+//!
+//! One process at a time has the index of a repository. Another one on the same host gets a private one without a name, filled from the
 //! fragments and gone with the process.
+//!
+//! If we crash here: runs that the catalogue does not name are removed at the next opening; what it names was synced before.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use redb::{
-    Builder, Database, DatabaseError, MultimapTableDefinition, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition,
-};
-
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::format::fragment::{Fragment, FragmentEntry};
-use crate::id::{ChunkId, EntryHash, ObjectHash, ObjectKind, ObjectName, RepositoryId, SessionId};
+use super::catalogue::{Catalogue, Change, Contents, PackInfo, is_ours};
+use super::home::Home;
+use super::run::{Row, Run, RunWriter, Sweep, decode_row, encode_row, merge};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::fragment::Fragment;
+use crate::id::{ChunkId, EntryHash, ObjectKind, ObjectName, RepositoryId};
 use crate::pack::Location;
 
-/// First location of each chunk.
-const CHUNKS: TableDefinition<&[u8; 32], &[u8; LOCATION_LEN]> = TableDefinition::new("chunks");
-/// Further locations.
-const SPARES: MultimapTableDefinition<&[u8; 32], &[u8; LOCATION_LEN]> = MultimapTableDefinition::new("spares");
-/// Pack number → name and size.
-const PACKS: TableDefinition<u32, &[u8]> = TableDefinition::new("packs");
-/// Fragment name → the numbers of its packs.
-const FRAGMENTS: TableDefinition<&[u8; NAME_LEN], &[u8]> = TableDefinition::new("fragments");
-/// Facts about this file.
-const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+/// Runs smaller than this count as this many rows when it is decided what to merge.
+const RUN_WEIGHT_LEAST: u64 = 4096;
+/// With more runs than this, they are merged without waiting for the end of a catch-up.
+const RUNS_MOST: usize = 32;
+/// Runs up to this size are verified whole when they are opened, larger ones as they are read.
+const VERIFY_AT_OPEN: u64 = 64 << 20;
 
-const LOCATION_LEN: usize = 17;
-const NAME_LEN: usize = 41;
-/// Changes whenever the tables do: an index of another layout is thrown away.
-const LAYOUT: &[u8] = b"everpack index 1";
-/// redb's default cache is 1 GiB.
-const CACHE_BYTES: usize = 32 << 20;
-
-/// A pack as the index knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PackInfo {
-    pub(crate) name: ObjectName,
-    /// Bytes of the stored object.
-    pub(crate) size: u64,
-}
-
-/// All packs, in memory: about 70 bytes each.
+/// All packs, in memory: some 150 bytes each.
 #[derive(Debug, Default)]
 struct Packs {
     infos: Vec<PackInfo>,
     numbers: HashMap<ObjectName, u32>,
     /// Packs whose locations count.
     live: Vec<bool>,
+    /// Packs that no fragment names and that are not retired either: their rows go at the next merge.
+    gone: Vec<bool>,
     /// Folded fragments and their packs.
     fragments: HashMap<ObjectName, Vec<u32>>,
+}
+
+/// What the writing side remembers between a change and the moment when it outlives a crash.
+#[derive(Debug, Default)]
+struct Unsettled {
+    run_next: u32,
+    /// Runs that were not synced yet.
+    unsynced: Vec<u32>,
+    /// Files of merged runs, still named by the last durable catalogue.
+    superseded: Vec<u32>,
+    changed: bool,
+    seen: Option<(u64, EntryHash)>,
 }
 
 /// The local index of one repository.
 #[derive(Debug)]
 pub(crate) struct Index {
-    db: Database,
+    // Dropped in this order: the catalogue is closed before the lock is given back.
+    catalogue: Catalogue,
     packs: RwLock<Packs>,
-    private: bool,
+    /// Oldest first.
+    runs: RwLock<Vec<Arc<Run>>>,
+    writing: Mutex<Unsettled>,
+    damaged: AtomicBool,
+    home: Home,
 }
 
 impl Index {
     /// Opens the index kept in `directory`, or makes a private one if another process has it or the directory cannot be written.
     pub(crate) fn open(directory: Option<&Path>, repository: RepositoryId) -> Result<Self> {
-        if let Some(directory) = directory
-            && std::fs::create_dir_all(directory).is_ok()
-        {
-            let path = directory.join("index.redb");
-            match Self::open_file(&path, repository) {
-                Ok(Some(index)) => return Ok(index),
-                Ok(None) => return Self::open_private(Some(directory), repository),
+        if let Some(home) = directory.and_then(Home::keep) {
+            match Self::open_in(home, repository) {
+                Ok(index) => return Ok(index),
+                // Of another repository, of another layout, or damaged: a cache is not worth repairing.
                 Err(_) => {
-                    // Of another repository, of another layout, or damaged: a cache is not worth repairing.
-                    let _gone = std::fs::remove_file(&path);
-                    if let Ok(Some(index)) = Self::open_file(&path, repository) {
-                        return Ok(index);
+                    if let Some(home) = directory.and_then(Home::keep) {
+                        home.remove_except(|_| false);
+                        if let Ok(index) = Self::open_in(home, repository) {
+                            return Ok(index);
+                        }
                     }
                 }
             }
         }
-        Self::open_private(directory, repository)
+        Self::open_in(Home::private(directory), repository)
     }
 
-    /// `None` if another process has it open.
-    fn open_file(path: &Path, repository: RepositoryId) -> Result<Option<Self>> {
-        match Builder::new().set_cache_size(CACHE_BYTES).create(path) {
-            Ok(db) => Self::load(db, repository, false).map(Some),
-            Err(DatabaseError::DatabaseAlreadyOpen) => Ok(None),
-            Err(error) => Err(failed("open the local index", error)),
+    fn open_in(home: Home, repository: RepositoryId) -> Result<Self> {
+        let (catalogue, contents) = Catalogue::open(&home, repository)?;
+        let Contents { packs, fragments, runs: infos, seen } = contents;
+        let mut runs = Vec::with_capacity(infos.len());
+        for info in infos {
+            let file = home.open_file(&run_name(info.number))?;
+            let whole = info.rows.saturating_mul(super::run::ROW_LEN as u64) <= VERIFY_AT_OPEN;
+            runs.push(Arc::new(Run::open(file, info, whole)?));
         }
-    }
-
-    /// An index without a name, which is gone when the process ends.
-    fn open_private(directory: Option<&Path>, repository: RepositoryId) -> Result<Self> {
-        let places = [directory.map(Path::to_path_buf), Some(std::env::temp_dir()), Some(PathBuf::from("/var/tmp"))];
-        let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
-        for place in places.into_iter().flatten() {
-            if let Ok(fd) = rustix::fs::open(&place, flags, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR) {
-                let db = Builder::new()
-                    .set_cache_size(CACHE_BYTES)
-                    .create_file(std::fs::File::from(fd))
-                    .map_err(|error| failed("create a private index", error))?;
-                return Self::load(db, repository, true);
-            }
+        let names: HashSet<String> = runs.iter().map(|run| run_name(run.info.number)).collect();
+        home.remove_except(|name| is_ours(name) || names.contains(name));
+        let run_next = runs.last().map_or(0, |run| run.info.number + 1);
+        let mut all = Packs::default();
+        for pack in packs {
+            all.add(pack);
         }
-        let db = Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .create_with_backend(redb::backends::InMemoryBackend::new())
-            .map_err(|error| failed("create an index in memory", error))?;
-        Self::load(db, repository, true)
-    }
-
-    fn load(db: Database, repository: RepositoryId, private: bool) -> Result<Self> {
-        let index = Self { db, packs: RwLock::default(), private };
-        index.prepare(repository)?;
-        index.read_packs().context(|| "read the local index")?;
-        Ok(index)
-    }
-
-    /// Makes the tables of a new file; refuses one that belongs to something else.
-    fn prepare(&self, repository: RepositoryId) -> Result<()> {
-        let wanted = [LAYOUT, repository.as_bytes().as_slice()].concat();
-        let txn = self.db.begin_write().map_err(|error| failed("write the local index", error))?;
-        {
-            let mut meta = txn.open_table(META).map_err(|error| failed("open the local index", error))?;
-            let found = meta
-                .get("is")
-                .map_err(|error| failed("read the local index", error))?
-                .map(|value| value.value().to_vec());
-            match found {
-                Some(found) if found != wanted => {
-                    return Err(Error::corrupt("the local index belongs to something else"));
-                }
-                Some(_) => {}
-                None => {
-                    meta.insert("is", wanted.as_slice()).map_err(|error| failed("write the local index", error))?;
-                }
-            }
-            txn.open_table(CHUNKS).map_err(|error| failed("open the local index", error))?;
-            txn.open_multimap_table(SPARES).map_err(|error| failed("open the local index", error))?;
-            txn.open_table(PACKS).map_err(|error| failed("open the local index", error))?;
-            txn.open_table(FRAGMENTS).map_err(|error| failed("open the local index", error))?;
-        }
-        txn.commit().map_err(|error| failed("write the local index", error))
-    }
-
-    fn read_packs(&self) -> Result<()> {
-        let txn = self.db.begin_read().map_err(|error| failed("read", error))?;
-        let mut packs = Packs::default();
-        let table = txn.open_table(PACKS).map_err(|error| failed("read", error))?;
-        for row in table.iter().map_err(|error| failed("read", error))? {
-            let (number, value) = row.map_err(|error| failed("read", error))?;
-            if number.value() as usize != packs.infos.len() {
-                return Err(Error::corrupt("pack numbers have gaps"));
-            }
-            packs.add(decode_pack(value.value())?);
-        }
-        let table = txn.open_table(FRAGMENTS).map_err(|error| failed("read", error))?;
-        for row in table.iter().map_err(|error| failed("read", error))? {
-            let (name, numbers) = row.map_err(|error| failed("read", error))?;
-            let numbers: Vec<u32> =
-                numbers.value().chunks_exact(4).map(|n| u32::from_le_bytes([n[0], n[1], n[2], n[3]])).collect();
-            if numbers.iter().any(|number| *number as usize >= packs.infos.len()) {
-                return Err(Error::corrupt("a fragment names a pack that is not there"));
-            }
-            packs.fragments.insert(decode_name(name.value())?, numbers);
-        }
-        *self.packs.write().unwrap_or_else(PoisonError::into_inner) = packs;
-        Ok(())
+        all.fragments = fragments;
+        Ok(Self {
+            catalogue,
+            packs: RwLock::new(all),
+            runs: RwLock::new(runs),
+            writing: Mutex::new(Unsettled { run_next, seen, ..Unsettled::default() }),
+            damaged: AtomicBool::new(false),
+            home,
+        })
     }
 
     /// True if nothing of it outlives this process.
+    #[cfg(test)]
     pub(crate) fn is_private(&self) -> bool {
-        self.private
+        self.home.is_private()
     }
 
     /// The newest log entry that this host has seen of the repository, by which a log that went backwards is noticed.
     pub(crate) fn seen(&self) -> Result<Option<(u64, EntryHash)>> {
-        let txn = self.db.begin_read().map_err(|error| failed("read the local index", error))?;
-        let meta = txn.open_table(META).map_err(|error| failed("read the local index", error))?;
-        let value = meta.get("seen").map_err(|error| failed("read the local index", error))?;
-        Ok(value.and_then(|value| {
-            let (number, hash) = value.value().split_first_chunk::<8>()?;
-            Some((u64::from_le_bytes(*number), EntryHash::from_bytes(hash.try_into().ok()?)))
-        }))
-    }
-
-    /// Remembers the newest entry seen.
-    pub(crate) fn set_seen(&self, head: u64, hash: EntryHash) -> Result<()> {
-        let mut txn = self.db.begin_write().map_err(|error| failed("write the local index", error))?;
-        txn.set_durability(redb::Durability::None).map_err(|error| failed("write the local index", error))?;
-        {
-            let mut meta = txn.open_table(META).map_err(|error| failed("write the local index", error))?;
-            let value = [head.to_le_bytes().as_slice(), hash.as_bytes()].concat();
-            meta.insert("seen", value.as_slice()).map_err(|error| failed("write the local index", error))?;
-        }
-        txn.commit().map_err(|error| failed("write the local index", error))
+        Ok(self.writing().seen)
     }
 
     /// True if this fragment was folded.
     pub(crate) fn has_fragment(&self, name: &ObjectName) -> bool {
-        self.packs.read().unwrap_or_else(PoisonError::into_inner).fragments.contains_key(name)
+        self.packs().fragments.contains_key(name)
     }
 
-    /// Folds fragments, given in log order, in one transaction.
+    /// Folds fragments, given in log order. A crash before [`Index::settle`] may undo it.
     pub(crate) fn insert(&self, fragments: &[(ObjectName, Fragment)]) -> Result<()> {
-        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
-        let txn = self.db.begin_write().map_err(|error| failed("write the local index", error))?;
-        {
-            let mut pack_table = txn.open_table(PACKS).map_err(|error| failed("write the local index", error))?;
-            let mut fragment_table =
-                txn.open_table(FRAGMENTS).map_err(|error| failed("write the local index", error))?;
-            let mut entries: Vec<(FragmentEntry, u32)> = Vec::new();
-            for (name, fragment) in fragments {
-                let mut numbers = Vec::with_capacity(fragment.packs.len());
-                for pack in &fragment.packs {
-                    let info = PackInfo { name: pack.name, size: pack.size };
-                    let number = packs.number_of(info, |number, info| {
-                        pack_table.insert(number, encode_pack(info).as_slice()).map(drop)
-                    })?;
-                    numbers.push(number);
-                }
-                entries.extend(fragment.entries.iter().map(|entry| (*entry, numbers[usize::from(entry.pack)])));
-                let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-                fragment_table
-                    .insert(&encode_name(name), bytes.as_slice())
-                    .map_err(|error| failed("write the local index", error))?;
-                packs.fragments.insert(*name, numbers);
+        if fragments.is_empty() {
+            return Ok(());
+        }
+        let mut unsettled = self.writing();
+        let mut change = Change::default();
+        let mut rows: Vec<Row> = Vec::with_capacity(fragments.iter().map(|(_, fragment)| fragment.entries.len()).sum());
+        for (name, fragment) in fragments {
+            let numbers = self.number_packs(fragment, &mut change);
+            rows.extend(fragment.entries.iter().map(|entry| encode_row(entry, numbers[usize::from(entry.pack)])));
+            change.fragments.push((*name, numbers));
+        }
+        // Each fragment is sorted, which this sort makes use of.
+        rows.sort();
+        let run = if rows.is_empty() { None } else { Some(self.write_run(&mut unsettled, &rows)?) };
+        change.runs.extend(run.as_ref().map(|run| run.info));
+        self.catalogue.apply(&change)?;
+        unsettled.changed = true;
+        // Known before they can be found: what is found must be known.
+        self.packs_mut().fragments.extend(change.fragments);
+        let run_count = {
+            let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
+            runs.extend(run.map(Arc::new));
+            runs.len()
+        };
+        if run_count > RUNS_MOST { self.settle_locked(&mut unsettled, None) } else { Ok(()) }
+    }
+
+    /// Gives new packs a number.
+    fn number_packs(&self, fragment: &Fragment, change: &mut Change) -> Vec<u32> {
+        let mut packs = self.packs_mut();
+        let number = |pack: &crate::format::fragment::FragmentPack| match packs.numbers.get(&pack.name) {
+            Some(number) => *number,
+            None => {
+                let info = PackInfo { name: pack.name, size: pack.size };
+                let number = packs.add(info);
+                packs.live[number as usize] = true;
+                change.packs.push((number, info));
+                number
             }
-            // Stable: of equal ids the earlier fragment's comes first, and the first one counts.
-            entries.sort_by_key(|(entry, _)| entry.id);
-            let mut chunks = txn.open_table(CHUNKS).map_err(|error| failed("write the local index", error))?;
-            let mut spares = txn.open_multimap_table(SPARES).map_err(|error| failed("write the local index", error))?;
-            for (entry, number) in &entries {
-                let value = encode_location(entry, *number);
-                let id = entry.id.as_bytes();
-                let known =
-                    chunks.get(id).map_err(|error| failed("read the local index", error))?.map(|old| *old.value());
-                match known {
-                    None => drop(chunks.insert(id, &value).map_err(|error| failed("write the local index", error))?),
-                    Some(known) if known == value => {}
-                    Some(_) => drop(spares.insert(id, &value).map_err(|error| failed("write the local index", error))?),
-                }
+        };
+        fragment.packs.iter().map(number).collect()
+    }
+
+    fn write_run(&self, unsettled: &mut Unsettled, rows: &[Row]) -> Result<Run> {
+        let mut writer = self.new_run(unsettled)?;
+        for row in rows {
+            writer.push(row)?;
+        }
+        writer.finish()
+    }
+
+    fn new_run(&self, unsettled: &mut Unsettled) -> Result<RunWriter> {
+        let number = unsettled.run_next;
+        unsettled.run_next += 1;
+        unsettled.unsynced.push(number);
+        Ok(RunWriter::new(self.home.create_file(&run_name(number))?, number))
+    }
+
+    /// Merges runs where that is due, and makes everything so far outlive a crash. `seen` is the newest log entry known.
+    pub(crate) fn settle(&self, seen: Option<(u64, EntryHash)>) -> Result<()> {
+        let mut unsettled = self.writing();
+        let news = seen.is_some() && seen != unsettled.seen;
+        if !unsettled.changed && !news {
+            return Ok(());
+        }
+        self.settle_locked(&mut unsettled, seen)
+    }
+
+    fn settle_locked(&self, unsettled: &mut Unsettled, seen: Option<(u64, EntryHash)>) -> Result<()> {
+        let old = self.runs();
+        let keep = old.len() - due(&old);
+        let mut change = Change { seen, durable: !self.home.is_private(), ..Change::default() };
+        let mut new = old[..keep].to_vec();
+        if keep < old.len() {
+            let gone = self.packs().gone.clone();
+            let is_gone = |pack: u32| gone.get(pack as usize).copied().unwrap_or(false);
+            let merged = merge(&old[keep..], self.new_run(unsettled)?, is_gone);
+            let merged = merged.map_err(|error| self.doubt(error))?;
+            change.runs_gone.extend(old[keep..].iter().map(|run| run.info.number));
+            unsettled.superseded.extend(&change.runs_gone);
+            if merged.info.rows == 0 {
+                unsettled.superseded.push(merged.info.number);
+            } else {
+                change.runs.push(merged.info);
+                new.push(Arc::new(merged));
             }
         }
-        txn.commit().map_err(|error| failed("write the local index", error))
+        if change.durable {
+            for run in new.iter().filter(|run| unsettled.unsynced.contains(&run.info.number)) {
+                run.sync()?;
+            }
+        }
+        self.catalogue.apply(&change)?;
+        *self.runs.write().unwrap_or_else(PoisonError::into_inner) = new;
+        unsettled.unsynced.clear();
+        unsettled.changed = false;
+        unsettled.seen = seen.or(unsettled.seen);
+        for number in unsettled.superseded.drain(..) {
+            if let Some(path) = self.home.path(&run_name(number)) {
+                let _gone = std::fs::remove_file(path);
+            }
+        }
+        Ok(())
     }
 
     /// Forgets fragments that do not count any more; their packs count only if another fragment names them.
@@ -254,31 +242,29 @@ impl Index {
         if gone.is_empty() {
             return Ok(());
         }
-        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
-        let txn = self.db.begin_write().map_err(|error| failed("write the local index", error))?;
-        {
-            let mut table = txn.open_table(FRAGMENTS).map_err(|error| failed("write the local index", error))?;
-            for name in gone {
-                table.remove(&encode_name(name)).map_err(|error| failed("write the local index", error))?;
-                packs.fragments.remove(name);
-            }
-        }
-        txn.commit().map_err(|error| failed("write the local index", error))
+        let mut unsettled = self.writing();
+        self.catalogue.apply(&Change { fragments_gone: gone.to_vec(), ..Change::default() })?;
+        unsettled.changed = true;
+        let mut packs = self.packs_mut();
+        gone.iter().for_each(|name| drop(packs.fragments.remove(name)));
+        Ok(())
     }
 
     /// Decides which packs count: those of folded fragments, except the ones in `dead`.
     pub(crate) fn set_live(&self, is_dead: impl Fn(&ObjectName) -> bool) {
-        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
-        let mut live = vec![false; packs.infos.len()];
+        let mut packs = self.packs_mut();
+        let mut named = vec![false; packs.infos.len()];
         for number in packs.fragments.values().flatten() {
-            live[*number as usize] = !is_dead(&packs.infos[*number as usize].name);
+            named[*number as usize] = true;
         }
-        packs.live = live;
+        let dead: Vec<bool> = packs.infos.iter().map(|info| is_dead(&info.name)).collect();
+        packs.live = named.iter().zip(&dead).map(|(named, dead)| *named && !*dead).collect();
+        packs.gone = named.iter().zip(&dead).map(|(named, dead)| !*named && !*dead).collect();
     }
 
     /// Stops counting these packs, until the next `set_live`.
     pub(crate) fn leave_out(&self, numbers: &HashSet<u32>) {
-        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
+        let mut packs = self.packs_mut();
         for number in numbers {
             if let Some(live) = packs.live.get_mut(*number as usize) {
                 *live = false;
@@ -288,103 +274,121 @@ impl Index {
 
     /// The folded fragments.
     pub(crate) fn fragments(&self) -> Vec<ObjectName> {
-        self.packs.read().unwrap_or_else(PoisonError::into_inner).fragments.keys().copied().collect()
+        self.packs().fragments.keys().copied().collect()
     }
 
     /// A pack by its number.
     pub(crate) fn pack(&self, number: u32) -> Option<PackInfo> {
-        self.packs.read().unwrap_or_else(PoisonError::into_inner).infos.get(number as usize).copied()
+        self.packs().infos.get(number as usize).copied()
     }
 
     /// The packs whose locations count.
     pub(crate) fn live_packs(&self) -> Vec<PackInfo> {
-        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
+        let packs = self.packs();
         packs.infos.iter().zip(&packs.live).filter(|(_, live)| **live).map(|(info, _)| *info).collect()
+    }
+
+    /// The same, each with its number and size.
+    pub(crate) fn live_pack_numbers(&self) -> HashMap<ObjectName, (u32, u64)> {
+        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
+        let live = (0u32..).zip(&packs.infos).zip(&packs.live).filter(|(_, live)| **live);
+        live.map(|((number, info), _)| (info.name, (number, info.size))).collect()
     }
 
     /// Every pack that a folded fragment names, live or not, by session: for telling orphans from lost entries.
     pub(crate) fn known_packs(&self) -> HashSet<ObjectName> {
-        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
+        let packs = self.packs();
         packs.fragments.values().flatten().map(|number| packs.infos[*number as usize].name).collect()
     }
 
-    /// The location that counts for each chunk, in the order asked; asking in sorted order is faster.
+    /// The location that counts for each chunk, in the order asked; asking for many at once is faster.
     pub(crate) fn lookup(&self, ids: &[ChunkId]) -> Result<Vec<Option<Location>>> {
-        let txn = self.db.begin_read().map_err(|error| failed("read the local index", error))?;
-        let chunks = txn.open_table(CHUNKS).map_err(|error| failed("read the local index", error))?;
-        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
-        let mut found = Vec::with_capacity(ids.len());
-        let mut spares = None;
-        for id in ids {
-            let first = chunks.get(id.as_bytes()).map_err(|error| failed("read the local index", error))?;
-            let first = first.map(|value| decode_location(value.value()));
-            found.push(match first {
-                None => None,
-                Some(first) if packs.counts(&first) => Some(first),
-                Some(_) => {
-                    let table = match &spares {
-                        Some(table) => table,
-                        None => spares.insert(
-                            txn.open_multimap_table(SPARES).map_err(|error| failed("read the local index", error))?,
-                        ),
-                    };
-                    let rows = table.get(id.as_bytes()).map_err(|error| failed("read the local index", error))?;
-                    let mut spare = None;
-                    for row in rows {
-                        let row = row.map_err(|error| failed("read the local index", error))?;
-                        let location = decode_location(row.value());
-                        if packs.counts(&location) && spare.is_none_or(|spare: Location| location.pack < spare.pack) {
-                            spare = Some(location);
-                        }
+        let runs = self.runs();
+        let packs = self.packs();
+        let mut found: Vec<Option<Location>> = vec![None; ids.len()];
+        let mut wanted: Vec<usize> = (0..ids.len()).collect();
+        wanted.sort_by_key(|at| &ids[*at]);
+        for run in &runs {
+            let mut sweep = Sweep::new(run);
+            for at in &wanted {
+                let first = &mut found[*at];
+                let visit = |row: &Row| {
+                    if first.is_none() {
+                        *first = Some(decode_row(row)).filter(|location| packs.counts(location));
                     }
-                    spare
-                }
-            });
+                };
+                sweep.find(&ids[*at], visit).map_err(|error| self.doubt(error))?;
+            }
+            wanted.retain(|at| found[*at].is_none());
         }
         Ok(found)
     }
 
     /// Every location of a chunk in a live pack, the one that counts first.
     pub(crate) fn locations(&self, id: &ChunkId) -> Result<Vec<Location>> {
-        let txn = self.db.begin_read().map_err(|error| failed("read the local index", error))?;
-        let chunks = txn.open_table(CHUNKS).map_err(|error| failed("read the local index", error))?;
-        let spares = txn.open_multimap_table(SPARES).map_err(|error| failed("read the local index", error))?;
-        let first = chunks.get(id.as_bytes()).map_err(|error| failed("read the local index", error))?;
-        let mut all: Vec<Location> = first.map(|value| decode_location(value.value())).into_iter().collect();
-        for row in spares.get(id.as_bytes()).map_err(|error| failed("read the local index", error))? {
-            all.push(decode_location(row.map_err(|error| failed("read the local index", error))?.value()));
-        }
-        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.rows_of(id)?;
+        let packs = self.packs();
         all.retain(|location| packs.counts(location));
         Ok(all)
     }
 
     /// A location in a pack that does not count but is still there: for copying a chunk out of a retired pack.
     pub(crate) fn last_resort(&self, id: &ChunkId, is_there: impl Fn(&ObjectName) -> bool) -> Result<Option<Location>> {
-        let txn = self.db.begin_read().map_err(|error| failed("read the local index", error))?;
-        let chunks = txn.open_table(CHUNKS).map_err(|error| failed("read the local index", error))?;
-        let spares = txn.open_multimap_table(SPARES).map_err(|error| failed("read the local index", error))?;
-        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
-        let usable =
+        let all = self.rows_of(id)?;
+        let packs = self.packs();
+        let is_usable =
             |location: &Location| packs.infos.get(location.pack as usize).is_some_and(|info| is_there(&info.name));
-        let first = chunks.get(id.as_bytes()).map_err(|error| failed("read the local index", error))?;
-        if let Some(location) = first.map(|value| decode_location(value.value())).filter(usable) {
-            return Ok(Some(location));
-        }
-        for row in spares.get(id.as_bytes()).map_err(|error| failed("read the local index", error))? {
-            let row = row.map_err(|error| failed("read the local index", error))?;
-            if let Some(location) = Some(decode_location(row.value())).filter(usable) {
-                return Ok(Some(location));
-            }
-        }
-        Ok(None)
+        Ok(all.into_iter().find(is_usable))
     }
 
-    /// Chunks known, whether their packs count or not.
-    pub(crate) fn chunk_count(&self) -> Result<u64> {
-        let txn = self.db.begin_read().map_err(|error| failed("read the local index", error))?;
-        let chunks = txn.open_table(CHUNKS).map_err(|error| failed("read the local index", error))?;
-        chunks.len().map_err(|error| failed("read the local index", error))
+    fn rows_of(&self, id: &ChunkId) -> Result<Vec<Location>> {
+        let mut all: Vec<Location> = Vec::new();
+        for run in &self.runs() {
+            let visit = |row: &Row| {
+                let location = decode_row(row);
+                if !all.contains(&location) {
+                    all.push(location);
+                }
+            };
+            Sweep::new(run).find(id, visit).map_err(|error| self.doubt(error))?;
+        }
+        Ok(all)
+    }
+
+    /// Locations kept, whether their packs count or not.
+    pub(crate) fn location_count(&self) -> u64 {
+        self.runs().iter().map(|run| run.info.rows).sum()
+    }
+
+    /// True if damage was met: whoever opens the index next gets a new one.
+    #[cfg(test)]
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Acquire)
+    }
+
+    /// A run is not what was written: the kept index is thrown away, so that the next one to open it builds it anew.
+    fn doubt(&self, error: Error) -> Error {
+        self.damaged.store(true, Ordering::Release);
+        self.home.remove_except(|_| false);
+        let message =
+            "the local index is damaged and was thrown away; run again, and it is built anew from the repository";
+        Error::with_source(ErrorKind::Unavailable, message, error)
+    }
+
+    fn packs(&self) -> RwLockReadGuard<'_, Packs> {
+        self.packs.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn packs_mut(&self) -> std::sync::RwLockWriteGuard<'_, Packs> {
+        self.packs.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn runs(&self) -> Vec<Arc<Run>> {
+        self.runs.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn writing(&self) -> MutexGuard<'_, Unsettled> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -397,69 +401,9 @@ impl Packs {
         number
     }
 
-    fn number_of(
-        &mut self,
-        info: PackInfo,
-        store: impl FnOnce(u32, PackInfo) -> std::result::Result<(), redb::StorageError>,
-    ) -> Result<u32> {
-        if let Some(number) = self.numbers.get(&info.name) {
-            return Ok(*number);
-        }
-        let number = self.add(info);
-        self.live[number as usize] = true;
-        store(number, info).map_err(|error| failed("write the local index", error))?;
-        Ok(number)
-    }
-
     fn counts(&self, location: &Location) -> bool {
         self.live.get(location.pack as usize).copied().unwrap_or(false)
     }
-}
-
-fn encode_location(entry: &FragmentEntry, pack: u32) -> [u8; LOCATION_LEN] {
-    let mut out = [0; LOCATION_LEN];
-    out[..4].copy_from_slice(&pack.to_le_bytes());
-    out[4..8].copy_from_slice(&entry.offset.to_le_bytes());
-    out[8..12].copy_from_slice(&entry.stored_len.to_le_bytes());
-    out[12..16].copy_from_slice(&entry.plain_len.to_le_bytes());
-    out[16] = entry.coding;
-    out
-}
-
-fn decode_location(value: &[u8; LOCATION_LEN]) -> Location {
-    let word = |at: usize| u32::from_le_bytes([value[at], value[at + 1], value[at + 2], value[at + 3]]);
-    Location { pack: word(0), offset: word(4), stored_len: word(8), plain_len: word(12), coding: value[16] }
-}
-
-fn encode_name(name: &ObjectName) -> [u8; NAME_LEN] {
-    let mut out = [0; NAME_LEN];
-    out[0] = name.kind.code();
-    out[1..33].copy_from_slice(name.hash.as_bytes());
-    out[33..].copy_from_slice(name.session.as_bytes());
-    out
-}
-
-fn decode_name(value: &[u8; NAME_LEN]) -> Result<ObjectName> {
-    let mut hash = [0; 32];
-    let mut session = [0; 8];
-    hash.copy_from_slice(&value[1..33]);
-    session.copy_from_slice(&value[33..]);
-    Ok(ObjectName {
-        kind: ObjectKind::from_code(value[0])?,
-        hash: ObjectHash::from_bytes(hash),
-        session: SessionId::from_bytes(session),
-    })
-}
-
-fn encode_pack(info: PackInfo) -> Vec<u8> {
-    [info.size.to_le_bytes().as_slice(), encode_name(&info.name).as_slice()].concat()
-}
-
-fn decode_pack(value: &[u8]) -> Result<PackInfo> {
-    let broken = || Error::corrupt("a pack's row is of the wrong length");
-    let (size, name) = value.split_first_chunk::<8>().ok_or_else(broken)?;
-    let name: &[u8; NAME_LEN] = name.try_into().map_err(|_| broken())?;
-    Ok(PackInfo { name: decode_name(name)?, size: u64::from_le_bytes(*size) })
 }
 
 /// Sizes by kind, for reports: kind → (packs, bytes).
@@ -473,6 +417,20 @@ pub(crate) fn sizes(packs: &[PackInfo]) -> BTreeMap<ObjectKind, (u64, u64)> {
     sizes
 }
 
-fn failed(act: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::with_source(ErrorKind::Unavailable, format!("{act}: {error}"), error)
+fn run_name(number: u32) -> String {
+    format!("run-{number:08}")
+}
+
+/// How many of the newest runs are to be merged, so that then each run holds at least twice as much as all newer ones.
+fn due(runs: &[Arc<Run>]) -> usize {
+    let mut newer = 0;
+    let mut due = 0;
+    for (count, run) in runs.iter().rev().enumerate() {
+        let weight = run.info.rows.max(RUN_WEIGHT_LEAST);
+        if weight < 2 * newer {
+            due = count + 1;
+        }
+        newer += weight;
+    }
+    due
 }

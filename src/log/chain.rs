@@ -19,7 +19,7 @@ use crate::id::{EntryHash, ObjectHash, SessionId, Token};
 use crate::store::{Folder, Put, Store, StoredObject, confirm_create_only};
 
 /// Entries fetched at once.
-const FETCH_AT_ONCE: usize = 16;
+pub(super) const FETCH_AT_ONCE: usize = 16;
 /// A state object is written when the newest one is this many entries old.
 pub(crate) const CHECKPOINT_EVERY: u64 = 64;
 
@@ -42,6 +42,15 @@ pub(crate) struct Chain {
 impl Chain {
     pub(crate) fn new(store: Store, config_hash: EntryHash) -> Self {
         Self { store, config_hash }
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What the first entry follows.
+    pub(crate) fn config_hash(&self) -> EntryHash {
+        self.config_hash
     }
 
     /// Folds the log, beginning at the newest state object that a later entry names.
@@ -88,7 +97,11 @@ impl Chain {
         // The state says nothing of `config`; entry 1 does.
         self.check_config().await?;
         state.checkpoint = None;
-        self.advance(&mut state).await?;
+        match self.advance(&mut state).await {
+            // The log may be another than the one that was folded here, rolled back and written on: fold it from further back.
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(None),
+            advanced => advanced?,
+        };
         Ok((state.checkpoint == Some((number, hash)) || self.is_named(number, hash, state.head).await?)
             .then_some(state))
     }
@@ -149,7 +162,7 @@ impl Chain {
         Ok(entry_hash(&self.fetch(number).await?) == hash)
     }
 
-    async fn fetch(&self, number: u64) -> Result<Bytes> {
+    pub(super) async fn fetch(&self, number: u64) -> Result<Bytes> {
         self.store.get(StoredObject::Log(number)).await
     }
 

@@ -46,8 +46,9 @@ impl LogState {
 
     /// Fails unless this is the entry after the head, made by somebody who knew the head.
     pub(crate) fn check_follows(&self, entry: &LogEntry) -> Result<()> {
-        if entry.number != self.head + 1 {
-            let message = format!("log entry {}: found where entry {} belongs", entry.number, self.head + 1);
+        // A hostile state may end at the last number there is.
+        if self.head.checked_add(1) != Some(entry.number) {
+            let message = format!("log entry {}: found where the entry behind {} belongs", entry.number, self.head);
             return Err(Error::corrupt(message));
         }
         if Some(entry.previous) != self.head_hash {
@@ -133,9 +134,21 @@ impl LogState {
         }
     }
 
+    /// Takes in the fragments that are not known yet, in one pass over those that are, however many come at once.
     fn publish(&mut self, number: u64, fragments: &[ObjectName]) {
+        let mut names = fragments.to_vec();
+        names.sort_unstable();
+        names.dedup();
+        let mut known = vec![false; names.len()];
+        for (_, name) in &self.fragments {
+            if let Ok(at) = names.binary_search(name) {
+                known[at] = true;
+            }
+        }
         for name in fragments {
-            if !self.fragments.iter().any(|(_, known)| known == name) {
+            if let Ok(at) = names.binary_search(name)
+                && !std::mem::replace(&mut known[at], true)
+            {
                 self.fragments.push((number, *name));
             }
         }
@@ -191,5 +204,22 @@ impl LogState {
     /// True if this session may still write.
     pub(crate) fn is_open(&self, session: SessionId) -> bool {
         self.sessions.get(&session).is_some_and(|session| session.over.is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(n: u8) -> ObjectName {
+        ObjectName { kind: ObjectKind::Fragment, hash: ObjectHash::from_bytes([n; 32]), session: NO_SESSION }
+    }
+
+    #[test]
+    fn a_fragment_counts_from_the_first_entry_that_names_it() {
+        let mut state = LogState::empty(EntryHash::from_bytes([1; 32]));
+        state.publish(1, &[name(9), name(3), name(9)]);
+        state.publish(2, &[name(4), name(3), name(1), name(4)]);
+        assert_eq!(state.fragments, [(1, name(9)), (1, name(3)), (2, name(4)), (2, name(1))]);
     }
 }

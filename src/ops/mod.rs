@@ -1,13 +1,22 @@
 //! What can be done with a repository: verbs, options in, report out.
 //!
 //! - [`backup`]: from a source to a committed manifest.
+//! - [`bench`]: what this machine can do.
 //! - [`restore`]: from a manifest to files.
+//! - [`check`]: is everything there and whole?
+//! - [`query`]: what the repository and its backups hold.
 //!
 //! A verb takes `&Repository`, tells its progress to a [`crate::progress::Monitor`], never prints, and gives a report that serialises.
 
 pub mod backup;
+pub mod bench;
+pub mod check;
+mod prove;
+pub mod query;
 pub mod restore;
-mod target;
+pub(crate) mod target;
+
+pub use prove::prove_lz4;
 
 /// Durations in reports: seconds.
 pub(crate) fn seconds<S: serde::Serializer>(duration: &std::time::Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -31,10 +31,6 @@ impl PackBuilder {
         Self { kind, family, target, stored: Vec::new(), table: Vec::new() }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.table.is_empty()
-    }
-
     /// Bytes that the sealed pack would have.
     pub(crate) fn len(&self) -> usize {
         self.stored.len() + self.table.len() * TableEntry::LEN + PackTrailer::LEN

@@ -88,6 +88,11 @@ impl<'a> PackScan<'a> {
         Ok(Self { stored, table })
     }
 
+    /// The pack's own table.
+    pub(crate) fn table(&self) -> &[TableEntry] {
+        &self.table
+    }
+
     /// Every record with its payload, in order.
     pub(crate) fn records(&self) -> impl Iterator<Item = (&RecordHeader, &'a [u8])> {
         self.table.iter().map(|entry| {

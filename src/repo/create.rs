@@ -8,10 +8,8 @@ use super::{Environment, Inner, Repository};
 use crate::codec::entry_hash;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::config::{Chunking, Config, StoreFacts};
-use crate::format::log_record::Record;
-use crate::format::log_state::LogState;
 use crate::id::{FamilyId, RepositoryId};
-use crate::log::{Append, Chain, NO_SESSION};
+use crate::log::Chain;
 use crate::store::{Folder, Put, Store, StoredObject, probe};
 
 /// How a repository is made.
@@ -109,23 +107,6 @@ impl Repository {
             index: tokio::sync::Mutex::new(None),
         };
         Ok(Self { inner: Arc::new(inner) })
-    }
-
-    /// Appends records without a session, as an operator's command does: `decide` sees the state that the entry will follow.
-    pub(crate) async fn say(&self, decide: impl Fn(&LogState) -> Result<Vec<Record>>) -> Result<()> {
-        let environment = self.environment();
-        let mut state = LogState::clone(&self.state());
-        self.chain().advance(&mut state).await?;
-        loop {
-            let records = decide(&state)?;
-            let appended =
-                self.chain().append(&mut state, NO_SESSION, records, &*environment.clock, &*environment.entropy);
-            let appended = appended.await?;
-            self.set_state(state.clone());
-            if matches!(appended, Append::Done) {
-                return Ok(());
-            }
-        }
     }
 }
 

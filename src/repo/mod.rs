@@ -222,28 +222,16 @@ impl Repository {
         Err(Error::corrupt(message))
     }
 
-    /// Notes the newest entry, so that this host notices if the log goes back behind it.
-    async fn remember_head(&self) {
-        let state = self.state();
-        if let (Some(index), Some(hash)) = (&*self.inner.index.lock().await, state.head_hash) {
-            // A cache that cannot be written notices less, and hinders nobody.
-            let _noted = index.set_seen(state.head, hash);
-        }
-    }
-
     /// The local index as it is. Fails if the log is behind what this host has seen of it: whoever writes asks before the first entry.
     pub(crate) async fn opened_index(&self) -> Result<Arc<Index>> {
-        self.open_index(&mut *self.inner.index.lock().await).await
+        self.index_in(&mut *self.inner.index.lock().await).await
     }
 
-    async fn open_index(&self, slot: &mut Option<Arc<Index>>) -> Result<Arc<Index>> {
+    async fn index_in(&self, slot: &mut Option<Arc<Index>>) -> Result<Arc<Index>> {
         if let Some(index) = slot {
             return Ok(Arc::clone(index));
         }
-        let directory = self.environment().cache.as_ref().map(|cache| cache.join(self.id().to_string()));
-        let id = self.id();
-        let index = tokio::task::spawn_blocking(move || Index::open(directory.as_deref(), id));
-        let index = Arc::new(index.await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))??);
+        let index = self.open_index().await?;
         self.check_not_rolled_back(&index).await?;
         Ok(Arc::clone(slot.insert(index)))
     }
@@ -256,8 +244,26 @@ impl Repository {
     /// The same, with what came up.
     pub(crate) async fn caught_up_index(&self) -> Result<(Arc<Index>, CatchUp)> {
         let mut slot = self.inner.index.lock().await;
-        let index = self.open_index(&mut slot).await?;
+        let index = self.index_in(&mut slot).await?;
         let report = catch_up(&index, self.store(), &self.state(), &[]).await?;
         Ok((index, report))
+    }
+
+    /// The same for who reports a log that went backwards instead of stopping at it.
+    pub(crate) async fn index_of_any_log(&self) -> Result<(Arc<Index>, CatchUp)> {
+        let index = self.inner.index.lock().await.clone();
+        let index = match index {
+            Some(index) => index,
+            None => self.open_index().await?,
+        };
+        let report = catch_up(&index, self.store(), &self.state(), &[]).await?;
+        Ok((index, report))
+    }
+
+    async fn open_index(&self) -> Result<Arc<Index>> {
+        let directory = self.environment().cache.as_ref().map(|cache| cache.join(self.id().to_string()));
+        let id = self.id();
+        let index = tokio::task::spawn_blocking(move || Index::open(directory.as_deref(), id));
+        Ok(Arc::new(index.await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))??))
     }
 }

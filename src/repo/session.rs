@@ -137,7 +137,6 @@ impl Session {
         let session = &self;
         let closed = self.say(async |state: &LogState| session.closing_records(state).await).await;
         self.unlock().await;
-        self.repository.remember_head().await;
         closed
     }
 

@@ -23,7 +23,6 @@ use tokio::task::JoinHandle;
 
 use super::{
     EntryKind, OpenFile, Skipped, Source, SourceDescription, SourceEntry, SourceIdentity, display_path, host_name,
-    identity_of,
 };
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -54,7 +53,7 @@ impl BucketObject {
 }
 
 fn object_identity(key: &str, etag: Option<&str>, size: u64, last_modified: Timestamp) -> SourceIdentity {
-    identity_of(&[
+    crate::codec::identity(&[
         b"bucket",
         key.as_bytes(),
         etag.unwrap_or("").as_bytes(),

@@ -198,17 +198,3 @@ pub fn display_path(path: &[u8]) -> String {
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
-
-/// Names a state of a file by what is cheap to know about it. `parts` is told apart by their lengths.
-///
-/// It is the cut BLAKE3 of them: a collision would make a changed file look unchanged.
-fn identity_of(parts: &[&[u8]]) -> SourceIdentity {
-    let mut hasher = blake3::Hasher::new();
-    for part in parts {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    let mut identity = [0; SourceIdentity::LEN];
-    identity.copy_from_slice(&hasher.finalize().as_bytes()[..SourceIdentity::LEN]);
-    SourceIdentity::from_bytes(identity)
-}

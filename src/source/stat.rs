@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::{AtFlags, FileType, Statx, StatxFlags};
 
-use super::{EntryKind, SourceEntry, SourceIdentity, identity_of};
+use super::{EntryKind, SourceEntry, SourceIdentity};
 use crate::clock::Timestamp;
 
 /// Seconds and nanoseconds as the file system has them; not cut to what a [`Timestamp`] holds.
@@ -97,7 +97,7 @@ impl Stat {
 
     /// Changes whenever content may have changed: ctime cannot be set back by a program.
     pub(crate) fn identity(&self) -> SourceIdentity {
-        identity_of(&[
+        crate::codec::identity(&[
             b"directory",
             &self.size.to_le_bytes(),
             &self.mtime.0.to_le_bytes(),

@@ -19,8 +19,9 @@ pub const CHECKPOINT_VERSION: u32 = 13;
 
 /// Columns of a checkpoint file: 10 since release 4, 9 before, 5 in the oldest.
 const FILE_WIDTH: usize = 10;
-/// More entries than any checkpoint file has: real ones list tens.
-const ENTRIES_MAX: usize = 1 << 18;
+/// More entries than any checkpoint file has: real ones list tens. The same for all `table_ids` of a file: a column that is one constant
+/// would otherwise ask for its whole value again with every row.
+const ENTRIES_MAX: usize = 1 << 16;
 
 /// What a checkpoint covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -64,12 +65,18 @@ pub struct CheckpointRow {
 /// Reads the entries of a file of `ckp/`.
 pub fn read_checkpoint_rows(source: &dyn ReadAt) -> Result<Vec<CheckpointRow>> {
     let mut rows = Vec::new();
+    let mut table_ids = 0;
     ObjectReader::open(source)?.for_each_block(FILE_WIDTH, &mut |block| {
         if rows.len() + block.rows as usize > ENTRIES_MAX {
             return Err(Error::corrupt(format!("checkpoint file: more than {ENTRIES_MAX} entries")));
         }
         for row in 0..block.rows {
-            rows.push(checkpoint_row(block, row).context(|| format!("checkpoint entry {row}"))?);
+            let entry = checkpoint_row(block, row).context(|| format!("checkpoint entry {row}"))?;
+            table_ids += entry.table_ids.len();
+            if table_ids > ENTRIES_MAX {
+                return Err(Error::corrupt(format!("checkpoint file: more than {ENTRIES_MAX} table id objects")));
+            }
+            rows.push(entry);
         }
         Ok(())
     })?;

@@ -139,7 +139,8 @@ impl ObjectMeta {
         }
         let sub_count = usize::from(u16_at(body, 32));
         let mut at = HEAD_LEN + SUB_ENTRY_LEN * sub_count;
-        let mut slots = Vec::with_capacity(2 + sub_count);
+        // Not reserved for `sub_count`, which is believed only slot by slot.
+        let mut slots = Vec::with_capacity(2);
         for number in 0..2 + sub_count {
             let slot = body.get(at..).unwrap_or_default();
             let len =

@@ -23,7 +23,7 @@ use everpack::repo::{BackupInfo, Environment, OpenOptions, Repository};
 use everpack::store::Store;
 use everpack::store::adapter::{Faults, Faulty};
 use futures::future::join_all;
-use made::{Dice, Tree, back_up_with, doomed, memory, quick, seeded, small, whole};
+use made::{Dice, Tree, assert_scrubs, back_up_with, doomed, memory, quick, seeded, small, whole};
 
 /// How long the runs go on.
 const BUDGET: Duration = Duration::from_secs(30);
@@ -163,6 +163,8 @@ impl Run {
             let compared = self.compare(&repository, backup).await;
             compared.unwrap_or_else(|error| panic!("seed {}: {}: {}", self.seed, backup.id, whole(&error)));
         }
+        // Also that no entry of a session that was over is in the log.
+        assert_scrubs(&repository, &format!("seed {}", self.seed)).await;
     }
 
     /// Whatever was left open, the next writer gets in: the dead are fenced, the living taken over.

@@ -12,9 +12,7 @@ use everpack::ops::backup::{BackupOptions, backup};
 use everpack::ops::restore::{RestoreOptions, restore};
 use everpack::progress::Silent;
 use everpack::repo::{InitOptions, OpenOptions, Repository};
-use everpack::source::{
-    DirectoryOptions, DirectorySource, OpenFile, Skipped, Source, SourceDescription, SourceEntry, SourceFile,
-};
+use everpack::source::{OpenFile, Skipped, Source, SourceDescription, SourceEntry, SourceFile};
 use everpack::store::adapter::{Overwriter, Racy};
 use everpack::store::{Store, StoreOptions, StoredObject};
 

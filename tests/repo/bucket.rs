@@ -23,7 +23,16 @@ async fn nights_restore_from_a_bucket() {
     let url = server.url("nights");
     let store = Store::open(&url, &server.options).unwrap();
     let repository = Repository::create(store, &InitOptions::default(), environment(None)).await.unwrap();
-    let nights = ["shop/full-1", "shop/full-2", "shop/full-3", "shop/full-4", "shop/full-5", "framed/fs-full-1", "framed/raw-full-1/x", "hole/hole"];
+    let nights = [
+        "shop/full-1",
+        "shop/full-2",
+        "shop/full-3",
+        "shop/full-4",
+        "shop/full-5",
+        "framed/fs-full-1",
+        "framed/raw-full-1/x",
+        "hole/hole",
+    ];
     for night in nights {
         backup_of(&repository, &data.join(night), &BackupOptions::default()).await.unwrap();
     }

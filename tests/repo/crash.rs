@@ -9,8 +9,8 @@ use everpack::store::adapter::{Faults, Faulty};
 use everpack::store::{Store, StoredObject};
 
 use crate::made::{
-    Tree, assert_restores, back_up, back_up_with, bring_back, doomed, memory, open, quick, seeded, small, tree_of,
-    whole,
+    Tree, assert_restores, assert_scrubs, back_up, back_up_with, bring_back, doomed, memory, open, quick, seeded,
+    small, tree_of, whole,
 };
 
 /// What one process does before it dies: an `init`, two backups, a restore. Remembers what it was told is safe.
@@ -42,6 +42,7 @@ async fn assert_sound(store: &Store, trees: &[Tree], safe: &[ObjectHash]) -> usi
     for (backup, tree) in backups.iter().zip(trees) {
         assert_restores(&repository, backup.id, tree).await;
     }
+    assert_scrubs(&repository, "a scrub").await;
     backups.len()
 }
 

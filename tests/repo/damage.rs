@@ -26,7 +26,9 @@ const NIGHTS: usize = 36;
 
 async fn subject(seed: u64) -> Subject {
     let store = memory();
-    let (environment, clock) = seeded(seed);
+    let (mut environment, clock) = seeded(seed);
+    // Its process is gone: what it left open may be fenced.
+    environment.process.started += 1;
     let repository = Repository::create(store.clone(), &small(), environment).await.unwrap();
     let mut tree = Tree::new();
     let mut trees = Vec::new();
@@ -309,7 +311,7 @@ async fn open_cached(store: &Store, cache: &std::path::Path, seed: u64) -> Resul
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_seen_a_later_log_notices_a_rollback() {
-    for gone in [1u64, 2, 6, 40] {
+    for gone in [2u64, 6, 40] {
         let subject = subject(190).await;
         let cache = scratch();
         let store = store_of(&subject.objects).await;

@@ -11,6 +11,7 @@ use everpack::entropy::SeededEntropy;
 use everpack::error::{Error, ErrorKind, Result};
 use everpack::id::{ObjectHash, SourceIdentity};
 use everpack::ops::backup::{BackupOptions, BackupReport, backup};
+use everpack::ops::check::{CheckOptions, Severity, check};
 use everpack::ops::restore::{RestoreOptions, RestoreReport, restore};
 use everpack::progress::Silent;
 use everpack::repo::{BackupInfo, Chunking, Environment, InitOptions, OpenOptions, Process, Repository};
@@ -273,6 +274,14 @@ pub async fn assert_restores(repository: &Repository, id: ObjectHash, expected: 
     let report = report.unwrap();
     assert_eq!(report.damaged_count, 0, "{:?}", report.damaged);
     assert_tree(expected, &found, &id.to_string());
+}
+
+/// A scrub finds nothing wrong. What a dead process left and nobody names is no damage, but a note.
+pub async fn assert_scrubs(repository: &Repository, what: &str) {
+    let options = CheckOptions { read_data: true, memory: 64 << 20, ..CheckOptions::default() };
+    let report = check(repository, &options, Arc::new(Silent)).await.unwrap();
+    let wrong: Vec<_> = report.findings.iter().filter(|finding| finding.severity > Severity::Note).collect();
+    assert!(wrong.is_empty() && report.complete, "{what}: {wrong:#?}");
 }
 
 pub fn assert_tree(expected: &Tree, found: &Tree, what: &str) {

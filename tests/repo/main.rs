@@ -1,5 +1,12 @@
 //! Whole repositories: scenarios crossed with damage, crash points and real data.
-#![allow(missing_docs, unreachable_pub, reason = "tests")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "tests"
+)]
 
 mod bad_input;
 mod basics;

@@ -13,67 +13,28 @@
     reason = "a test speaks to people and may fail"
 )]
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use bytes::Bytes;
 use everpack::error::ErrorKind;
 use everpack::id::{ObjectHash, ObjectKind, ObjectName, SessionId};
 use everpack::store::adapter::Recorder;
 use everpack::store::{Folder, Store, StoreOptions, StoredObject, probe};
+use everpack::testing::s3::{self, Server};
 use everpack::testing::store_suite;
 
-struct Server {
-    bucket: String,
-    options: StoreOptions,
+fn open(server: &Server, test: &str) -> Store {
+    Store::open(&server.url(test), &server.options).unwrap()
 }
 
-impl Server {
-    /// The server that these variables name, or a visible reason to skip.
-    fn from_env(variables: &str) -> Option<Self> {
-        let value = |name: &str| std::env::var(format!("{variables}_{name}")).ok().filter(|value| !value.is_empty());
-        let (Some(endpoint), Some(access_key), Some(secret_key), Some(bucket)) =
-            (value("ENDPOINT"), value("ACCESS_KEY"), value("SECRET_KEY"), value("BUCKET"))
-        else {
-            let required =
-                std::env::var("EVERPACK_REQUIRE").is_ok_and(|list| list.split(',').any(|word| word.trim() == "s3"));
-            assert!(
-                !(required && variables == "EVERPACK_TEST_S3"),
-                "EVERPACK_REQUIRE asks for s3, but {variables}_* is not set"
-            );
-            eprintln!("skipped: {variables}_ENDPOINT, _ACCESS_KEY, _SECRET_KEY and _BUCKET name no server");
-            return None;
-        };
-        let options = StoreOptions {
-            endpoint: Some(endpoint),
-            allow_http: true,
-            access_key: Some(access_key),
-            secret_key: Some(secret_key),
-            retries: 3,
-            ..StoreOptions::default()
-        };
-        Some(Self { bucket, options })
-    }
-
-    /// A prefix nobody else uses.
-    fn url(&self, test: &str) -> String {
-        #[allow(clippy::disallowed_methods, reason = "a name that is new in every run")]
-        let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
-        format!("s3://{}/{test}-{nanos}-{}", self.bucket, std::process::id())
-    }
-
-    fn open(&self, test: &str) -> Store {
-        Store::open(&self.url(test), &self.options).unwrap()
-    }
-}
-
-fn server() -> Option<Server> {
-    Server::from_env("EVERPACK_TEST_S3")
+fn server(test: &str) -> Option<Server> {
+    s3::server(test, "EVERPACK_TEST_S3")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_s3_server_keeps_the_contract() {
-    let Some(server) = server() else { return };
-    let (store, recorder) = Recorder::around(&server.open("suite"));
+    let Some(server) = server("the store suite") else { return };
+    let (store, recorder) = Recorder::around(&open(&server, "suite"));
     let started = Instant::now();
     store_suite::run(&store).await.unwrap();
     println!("suite: {:.1?}, {:?}", started.elapsed(), recorder.counts());
@@ -81,9 +42,9 @@ async fn an_s3_server_keeps_the_contract() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_s3_server_passes_the_probe() {
-    let Some(server) = server() else { return };
+    let Some(server) = server("the store suite") else { return };
     let started = Instant::now();
-    let abilities = probe(&server.open("probe")).await.unwrap();
+    let abilities = probe(&open(&server, "probe")).await.unwrap();
     println!("probe: {:.1?}, {abilities:?}", started.elapsed());
     assert!(abilities.is_safe_for_sharing() && abilities.is_usable(), "{abilities:?}");
     assert!(abilities.findings().iter().all(|ability| ability.ok));
@@ -91,8 +52,8 @@ async fn an_s3_server_passes_the_probe() {
 
 #[tokio::test]
 async fn packs_go_there_and_back() {
-    let Some(server) = server() else { return };
-    let store = server.open("packs");
+    let Some(server) = server("the store suite") else { return };
+    let store = open(&server, "packs");
     let (hash, session) = (ObjectHash::from_bytes([3; 32]), SessionId::from_bytes([4; 8]));
     let pack = ObjectName { kind: ObjectKind::DataPack, hash, session };
     let part: Bytes = (0..1 << 20).map(|n: u32| n.to_le_bytes()[1]).collect();
@@ -105,7 +66,7 @@ async fn packs_go_there_and_back() {
 
 #[tokio::test]
 async fn wrong_credentials_are_told_and_not_shown() {
-    let Some(server) = server() else { return };
+    let Some(server) = server("the store suite") else { return };
     let right = server.options.clone();
     let wrong_secret = StoreOptions { secret_key: Some("WRONGSECRET".to_owned()), ..right.clone() };
     let wrong_key = StoreOptions { access_key: Some("AKIAWRONGWRONGWRONG0".to_owned()), ..right };
@@ -129,7 +90,7 @@ async fn wrong_credentials_are_told_and_not_shown() {
 
 #[tokio::test]
 async fn a_missing_bucket_is_not_an_empty_store() {
-    let Some(server) = server() else { return };
+    let Some(server) = server("the store suite") else { return };
     let store = Store::open("s3://everpack-no-such-bucket/x", &server.options).unwrap();
     for error in [
         store.get_if_there(StoredObject::Config, 100).await.unwrap_err(),
@@ -144,15 +105,15 @@ async fn a_missing_bucket_is_not_an_empty_store() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_known_to_be_racy_is_found_out() {
-    let Some(server) = Server::from_env("EVERPACK_TEST_S3_RACY") else { return };
-    let abilities = probe(&server.open("racy")).await.unwrap();
+    let Some(server) = s3::server("a server known to lie", "EVERPACK_TEST_S3_RACY") else { return };
+    let abilities = probe(&open(&server, "racy")).await.unwrap();
     assert!(!abilities.create_race_safe && !abilities.is_safe_for_sharing(), "{abilities:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_known_to_overwrite_is_found_out() {
-    let Some(server) = Server::from_env("EVERPACK_TEST_S3_OVERWRITING") else { return };
-    let abilities = probe(&server.open("overwriting")).await.unwrap();
+    let Some(server) = s3::server("a server known to lie", "EVERPACK_TEST_S3_OVERWRITING") else { return };
+    let abilities = probe(&open(&server, "overwriting")).await.unwrap();
     assert!(!abilities.create_only && !abilities.is_safe_for_sharing(), "{abilities:?}");
 }
 

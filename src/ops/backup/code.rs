@@ -12,12 +12,18 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use crate::codec::{Decoder, Encoder, Hint, Level, chunk_id};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ChunkId, ObjectKind};
+use crate::progress::Monitor;
 use crate::repo::{CodedChunk, Piece, Repository, Writer};
 
 /// Threads of the worker pool.
 pub(super) fn worker_count() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
+
+/// So many buffers are kept for the next groups,
+const SPARE_BUFFERS: usize = 8;
+/// unless they are larger than this.
+const SPARE_BYTES: usize = 4 << 20;
 
 /// A run of chunks in one buffer.
 #[derive(Debug, Default)]
@@ -43,17 +49,38 @@ pub(super) struct Coder {
     writer: Arc<Writer>,
     level: i32,
     budget: Arc<Budget>,
+    monitor: Arc<dyn Monitor>,
+    /// Buffers of groups that are done: fresh memory costs the kernel as much as reading into it.
+    spare: Mutex<Vec<Vec<u8>>>,
     new_bytes: AtomicU64,
     read_bytes: AtomicU64,
 }
 
 thread_local! {
     /// zstd contexts and buffers of a worker: costly to make, kept for the thread's life.
-    static TOOLS: RefCell<Option<(i32, Encoder, Decoder, Vec<u8>)>> = const { RefCell::new(None) };
+    static TOOLS: RefCell<Option<Tools>> = const { RefCell::new(None) };
+}
+
+struct Tools {
+    level: i32,
+    encoder: Encoder,
+    decoder: Decoder,
+    back: Vec<u8>,
+}
+
+impl Tools {
+    fn new(level: i32) -> Result<Self> {
+        Ok(Self { level, encoder: Encoder::new(Level::new(level)?)?, decoder: Decoder::new()?, back: Vec::new() })
+    }
 }
 
 impl Coder {
-    pub(super) fn new(repository: &Repository, writer: Arc<Writer>, memory: u64) -> Result<Self> {
+    pub(super) fn new(
+        repository: &Repository,
+        writer: Arc<Writer>,
+        memory: u64,
+        monitor: Arc<dyn Monitor>,
+    ) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(worker_count())
             .thread_name(|at| format!("everpack-code-{at}"))
@@ -61,7 +88,16 @@ impl Coder {
             .map_err(|error| Error::new(ErrorKind::Unavailable, format!("start worker threads: {error}")))?;
         let budget = Arc::new(Budget::new(usize::try_from(memory / 6).unwrap_or(usize::MAX).max(8 << 20)));
         let level = repository.config().level;
-        Ok(Self { pool, writer, level, budget, new_bytes: AtomicU64::new(0), read_bytes: AtomicU64::new(0) })
+        Ok(Self {
+            pool,
+            writer,
+            level,
+            budget,
+            monitor,
+            spare: Mutex::default(),
+            new_bytes: AtomicU64::new(0),
+            read_bytes: AtomicU64::new(0),
+        })
     }
 
     /// Logical bytes of new chunks so far, data only.
@@ -78,6 +114,19 @@ impl Coder {
         self.read_bytes.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// An empty buffer, if possible one that was used before.
+    pub(super) fn buffer(&self) -> Vec<u8> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffer.capacity() <= SPARE_BYTES && spare.len() < SPARE_BUFFERS {
+            spare.push(buffer);
+        }
+    }
+
     /// Sends a group to the pool; waits while too many bytes are on their way.
     pub(super) fn spawn(self: &Arc<Self>, group: Group) -> Coded {
         let (reply, coded) = sync_channel(1);
@@ -85,7 +134,7 @@ impl Coder {
         let coder = Arc::clone(self);
         self.pool.spawn_fifo(move || {
             let outcome = coder.code(&group);
-            drop(group);
+            coder.give_back(group.bytes);
             drop(paid);
             // Before the reply: whoever has all replies may count on being the last to hold the coder.
             drop(coder);
@@ -103,6 +152,7 @@ impl Coder {
         for ((chunk, id), new) in group.chunks.iter().zip(&ids).zip(new) {
             if new {
                 self.new_bytes.fetch_add(chunk.range.len() as u64, Ordering::Relaxed);
+                self.monitor.advance(0, chunk.range.len() as u64, 0);
                 coded.push(self.code_one(*id, plain(chunk), chunk.hint.as_ref())?);
             }
         }
@@ -115,13 +165,13 @@ impl Coder {
     /// Codes a chunk and decodes it back: what cannot be read again is never stored.
     fn code_one(&self, id: ChunkId, plain: &[u8], hint: Option<&Hint>) -> Result<CodedChunk> {
         TOOLS.with_borrow_mut(|tools| {
-            if tools.as_ref().is_none_or(|(level, ..)| *level != self.level) {
-                *tools = Some((self.level, Encoder::new(Level::new(self.level)?)?, Decoder::new()?, Vec::new()));
+            if tools.as_ref().is_none_or(|tools| tools.level != self.level) {
+                *tools = Some(Tools::new(self.level)?);
             }
-            let (_, encoder, decoder, back) = tools.as_mut().expect("made on the line above");
+            let Tools { encoder, decoder, back, .. } = tools.as_mut().expect("made above");
             let encoded = encoder.encode(plain, hint);
             decoder.decode_into(encoded.coding, encoded.payload, len_u32(plain.len()), back)?;
-            if back != plain {
+            if back.as_slice() != plain {
                 let message = format!(
                     "chunk {id}: does not decode to what was coded; nothing was stored. Check this machine's memory"
                 );

@@ -129,7 +129,8 @@ pub(super) fn run(
 ) -> Result<Outcome> {
     let stop = Arc::new(Stop::default());
     let writer = Arc::new(writer);
-    let coder = Arc::new(Coder::new(&job.repository, Arc::clone(&writer), job.options.memory)?);
+    let coder =
+        Arc::new(Coder::new(&job.repository, Arc::clone(&writer), job.options.memory, Arc::clone(&job.monitor))?);
     let opener = source.reader();
     let (items, from_planner) = sync_channel::<Item>(AHEAD);
     let (jobs, for_readers) = sync_channel::<ReadJob>(code::worker_count() * 4);

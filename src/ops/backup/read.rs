@@ -337,7 +337,7 @@ impl<'a> FileRun<'a> {
         if stream.taken() <= least || stream.taken() == 0 {
             return Ok(());
         }
-        let group = stream.split_group();
+        let group = stream.split_group(self.reader.coder.buffer());
         self.drain(GROUPS_AHEAD)?;
         self.waiting.push_back(self.reader.coder.spawn(group));
         Ok(())
@@ -449,8 +449,8 @@ impl<'a> Stream<'a> {
     }
 
     /// The chunks cut so far; what was not cut moves to the next group.
-    fn split_group(&mut self) -> Group {
-        let mut next = Vec::with_capacity(GROUP_BYTES + READ_BYTES + self.rest().len());
+    fn split_group(&mut self, mut next: Vec<u8>) -> Group {
+        next.reserve(GROUP_BYTES + READ_BYTES + self.rest().len());
         next.extend_from_slice(self.rest());
         self.group.bytes.truncate(self.at);
         self.at = 0;

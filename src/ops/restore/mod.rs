@@ -234,6 +234,12 @@ async fn run(
     let target = Arc::new(Target::create(target, options.mode)?);
     let (bytes, items) =
         if selection.is_everything() { (manifest.totals.bytes, manifest.totals.files) } else { (0, 0) };
+    let free = target.free_bytes()?;
+    if options.mode == TargetMode::New && bytes > free {
+        let (bytes, free) = (crate::units::bytes(bytes), crate::units::bytes(free));
+        let message = format!("{bytes} are to be restored and the disk says that {free} are free: it may become full");
+        monitor.event(Event::Warning { message });
+    }
     monitor.event(Event::Begin { phase: Phase::Restoring, bytes, items });
 
     let mut entries = EntryStream::of_segments(repository, &index, selection.segments(&manifest));

@@ -133,10 +133,6 @@ impl TargetFile {
         self.resumed
     }
 
-    pub(crate) fn len(&self) -> u64 {
-        self.len
-    }
-
     /// Writes all of `bytes` at `offset`, which must lie within the file.
     pub(crate) fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > self.len) {
@@ -183,6 +179,7 @@ impl TargetFile {
     }
 
     /// Seals and publishes this one file.
+    #[cfg(test)]
     pub(crate) fn publish(self, attributes: &Attributes) -> Result<()> {
         let target = Target { shared: Arc::clone(&self.shared) };
         let sealed = self.seal(attributes)?;

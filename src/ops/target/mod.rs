@@ -33,9 +33,9 @@ use crate::source::beneath::open_beneath;
 use crate::source::display_path;
 use crate::source::stat::{NodeKind, Stat};
 
+#[cfg(test)]
 pub(crate) use extra::ExtraPlan;
 pub(crate) use file::{ExistingFile, SealedFile, TargetFile};
-pub(crate) use finish::TargetReport;
 pub(crate) use path::check_path;
 
 /// Directories kept open: a manifest comes in path order, so a few are enough.

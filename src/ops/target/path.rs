@@ -54,7 +54,7 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
 ///
 /// 128 bits of a hash of the name keep the temporaries of a directory apart.
 pub(super) fn part_name(name: &[u8]) -> Vec<u8> {
-    let hash = blake3::hash(name);
+    let hash = crate::codec::object_hash(name);
     let digits = to_hex(&hash.as_bytes()[..PART_DIGITS / 2]);
     [PART_PREFIX, digits.as_bytes(), PART_SUFFIX].concat()
 }

@@ -7,8 +7,11 @@ use super::*;
 use futures::stream;
 use tokio::runtime::Runtime;
 
+/// Bytes, etag and time of an object.
+type FakeObject = (Vec<u8>, Option<String>, i64);
+
 struct Fake {
-    objects: Mutex<BTreeMap<String, (Vec<u8>, Option<String>, i64)>>,
+    objects: Mutex<BTreeMap<String, FakeObject>>,
     /// The order of the listing; that of the map if empty.
     order: Vec<String>,
     in_order: bool,

@@ -1,0 +1,295 @@
+//! Check: is everything there that the backups need? Scrub: is every stored byte of it what was written?
+//!
+//! - [`log`]: config, the log from its first entry, state objects.
+//! - [`fragments`]: every live index fragment, and the local index against them.
+//! - [`objects`]: live packs against what the store lists; what nobody names.
+//! - [`walk`]: manifests → segments → piece lists → every named chunk has a place.
+//! - [`scrub`]: every byte of the packs.
+//! - [`faults`]: what is lost with a damaged pack, and what has a whole copy elsewhere.
+//! - [`touches`]: which files of which backups a damage touches.
+//!
+//! Damage is a finding, not an error. Memory depends on the number of packs and segments, not of chunks or files: chunk ids are looked up in
+//! sorted batches and forgotten.
+//!
+//! Safe to run concurrently with: everything. Nothing is reported missing before a refresh shows that the head of the log has not moved.
+
+mod faults;
+mod findings;
+mod fragments;
+mod log;
+mod objects;
+mod scrub;
+#[cfg(test)]
+mod tests;
+mod touches;
+mod walk;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use findings::{Finding, Severity, Touched};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::log_state::LogState;
+use crate::id::ObjectHash;
+use crate::index::{CatchUp, Index, catch_up};
+use crate::progress::{Event, Monitor, Phase};
+use crate::repo::{BackupInfo, Repository};
+use crate::units::MIB;
+use faults::Faults;
+use findings::Findings;
+
+/// Which share of the packs a scrub reads, chosen at random.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Sample {
+    /// This share of the bytes, above 0 and at most 1.
+    Share(f64),
+    /// At least so many bytes.
+    Bytes(u64),
+}
+
+/// How a check is done.
+#[derive(Clone, Debug)]
+pub struct CheckOptions {
+    /// Only what these backups need; empty for all.
+    pub backups: Vec<ObjectHash>,
+    /// Scrub: also read every pack.
+    pub read_data: bool,
+    /// Scrub part i of n (from 1): the parts together are all packs, each in one of them.
+    pub part: Option<(u32, u32)>,
+    /// Scrub only some packs.
+    pub sample: Option<Sample>,
+    /// Begin no further pack after so long.
+    pub time_limit: Option<Duration>,
+    /// Bytes of memory to stay below.
+    pub memory: u64,
+}
+
+impl Default for CheckOptions {
+    fn default() -> Self {
+        Self { backups: Vec::new(), read_data: false, part: None, sample: None, time_limit: None, memory: 256 * MIB }
+    }
+}
+
+impl CheckOptions {
+    fn validate(&self) -> Result<()> {
+        if let Some((part, parts)) = self.part
+            && !(1..=parts).contains(&part)
+        {
+            return Err(Error::invalid(format!(
+                "check part {part}/{parts}: parts are numbered from 1 to their number"
+            )));
+        }
+        if let Some(Sample::Share(share)) = self.sample
+            && !(share > 0.0 && share <= 1.0)
+        {
+            return Err(Error::invalid("check a sample: the share must be above 0 % and at most 100 %"));
+        }
+        if !self.read_data && (self.part.is_some() || self.sample.is_some()) {
+            let message = "check: a part or a sample is one of the packs that are read: it goes with --read-data";
+            return Err(Error::invalid(message));
+        }
+        Ok(())
+    }
+}
+
+/// What a check found.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct CheckReport {
+    /// Backups checked.
+    pub backups: u64,
+    /// Files, directories and links in them.
+    pub entries: u64,
+    /// Distinct segments of their lists.
+    pub segments: u64,
+    /// Chunks looked up; one that many files name may count more than once.
+    pub chunks: u64,
+    /// Live packs whose stored objects were compared.
+    pub packs: u64,
+    /// Packs read whole.
+    pub packs_read: u64,
+    /// Bytes of them.
+    pub bytes_read: u64,
+    /// Log entries read.
+    pub log_entries: u64,
+    /// What is wrong, worst first; at most a thousand.
+    pub findings: Vec<Finding>,
+    /// How many there were.
+    pub finding_count: u64,
+    /// Everything that was asked for was looked at; false if the time was up, or on request.
+    pub complete: bool,
+    /// What else is worth knowing.
+    pub remarks: Vec<String>,
+    /// How long it took, seconds.
+    #[serde(serialize_with = "crate::ops::seconds")]
+    pub duration: Duration,
+}
+
+impl CheckReport {
+    fn new() -> Self {
+        Self {
+            backups: 0,
+            entries: 0,
+            segments: 0,
+            chunks: 0,
+            packs: 0,
+            packs_read: 0,
+            bytes_read: 0,
+            log_entries: 0,
+            findings: Vec::new(),
+            finding_count: 0,
+            complete: true,
+            remarks: Vec::new(),
+            duration: Duration::ZERO,
+        }
+    }
+
+    /// The worst of the findings; `None` if there is none.
+    pub fn worst(&self) -> Option<Severity> {
+        // Where there are more than are kept, the worst are.
+        self.findings.iter().map(|finding| finding.severity).max()
+    }
+}
+
+/// The structure is read again when the log moved on while something looked missing; at most so often.
+const ATTEMPTS: usize = 4;
+
+/// Checks the structure of a repository, and with `read_data` every byte of its packs.
+///
+/// Fails if the repository cannot be reached, or if a backup asked for is not listed; whatever is damaged or missing is in the report.
+pub async fn check(repository: &Repository, options: &CheckOptions, monitor: Arc<dyn Monitor>) -> Result<CheckReport> {
+    let begun = Instant::now();
+    options.validate()?;
+    let mut report = CheckReport::new();
+    monitor.event(Event::Begin { phase: Phase::Opening, bytes: 0, items: 0 });
+    refresh(repository).await?;
+    let mut findings = Findings::default();
+    let (index, caught_up) = repository.index_of_any_log().await?;
+    log::check(repository, caught_up.seen, &mut report, &mut findings).await?;
+    let mut structure = check_structure(repository, &index, &caught_up, options, &monitor, &mut report).await?;
+    if options.read_data {
+        let wanted = scrub::Wanted::new(options, begun);
+        scrub::run(repository, &wanted, &mut structure, &monitor, &mut report).await?;
+        drop_retired(repository, &mut structure).await?;
+    }
+    structure.faults.assess(repository, &structure.index, &structure.state, options.read_data).await?;
+    let mut touches = touches::find(repository, &structure).await?;
+    findings.append(structure.findings);
+    structure.faults.report(&mut touches, &mut findings);
+    structure.walked.report(&mut touches, &mut findings);
+    findings.finish(&mut report);
+    report.duration = begun.elapsed();
+    Ok(report)
+}
+
+/// What a reading of the structure at one state of the log gave.
+struct Structure {
+    state: Arc<LogState>,
+    index: Arc<Index>,
+    backups: Vec<BackupInfo>,
+    findings: Findings,
+    faults: Faults,
+    walked: walk::Walked,
+    prints: fragments::Prints,
+}
+
+impl Structure {
+    /// True if something is not where the log says it is, which may be because the log said something else meanwhile.
+    fn looks_incomplete(&self) -> bool {
+        self.findings.has_missing() || !self.faults.is_empty() || self.walked.has_missing()
+    }
+}
+
+/// Reads the structure, again if the log moved on while something looked missing.
+async fn check_structure(
+    repository: &Repository,
+    index: &Arc<Index>,
+    opened: &CatchUp,
+    options: &CheckOptions,
+    monitor: &Arc<dyn Monitor>,
+    report: &mut CheckReport,
+) -> Result<Structure> {
+    for attempt in 1.. {
+        let structure = read_structure(repository, index, opened, options, monitor, report).await?;
+        if !structure.looks_incomplete() {
+            return Ok(structure);
+        }
+        refresh(repository).await?;
+        if repository.state().head == structure.state.head {
+            return Ok(structure);
+        }
+        if attempt == ATTEMPTS {
+            report.remarks.push(
+                "the log moved on all the time: what is reported missing may only have been replaced; check again"
+                    .to_owned(),
+            );
+            return Ok(structure);
+        }
+    }
+    unreachable!("the loop ends at the last attempt")
+}
+
+async fn read_structure(
+    repository: &Repository,
+    index: &Arc<Index>,
+    opened: &CatchUp,
+    options: &CheckOptions,
+    monitor: &Arc<dyn Monitor>,
+    report: &mut CheckReport,
+) -> Result<Structure> {
+    let mut findings = Findings::default();
+    let state = repository.state();
+    let caught_up = catch_up(index, repository.store(), &state, &[]).await?;
+    let backups = choose(repository, &options.backups)?;
+    let items = backups.iter().map(|backup| backup.summary.totals).map(|t| t.files + t.directories + t.symlinks).sum();
+    monitor.event(Event::Begin { phase: Phase::Checking, bytes: 0, items });
+    let prints = fragments::check(repository, index, &state, [opened, &caught_up], &mut findings).await?;
+    let faults = objects::compare(repository, index, &state, report, &mut findings).await?;
+    let walked = walk::walk(repository, index, &backups, &faults, monitor, report, &mut findings).await?;
+    monitor.event(Event::End { phase: Phase::Checking });
+    Ok(Structure { state, index: Arc::clone(index), backups, findings, faults, walked, prints })
+}
+
+fn choose(repository: &Repository, wanted: &[ObjectHash]) -> Result<Vec<BackupInfo>> {
+    let mut backups = repository.backups();
+    if wanted.is_empty() {
+        return Ok(backups);
+    }
+    if let Some(unknown) = wanted.iter().find(|id| !backups.iter().any(|backup| backup.id == **id)) {
+        let message = format!("check backup {unknown}: there is none of that id; `everpack list` shows what there is");
+        return Err(Error::new(ErrorKind::NotFound, message));
+    }
+    backups.retain(|backup| wanted.contains(&backup.id));
+    Ok(backups)
+}
+
+/// Reads what was appended meanwhile. A damaged log is a finding of its own; the rest is checked against what is known.
+async fn refresh(repository: &Repository) -> Result<()> {
+    match repository.refresh().await {
+        Err(error) if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Forgets what was found in packs that do not count any more.
+async fn drop_retired(repository: &Repository, structure: &mut Structure) -> Result<()> {
+    if structure.faults.is_empty() {
+        return Ok(());
+    }
+    refresh(repository).await?;
+    structure.state = repository.state();
+    catch_up(&structure.index, repository.store(), &structure.state, &[]).await?;
+    let live = structure.index.live_pack_numbers();
+    structure.faults.retain(|name| live.contains_key(name));
+    Ok(())
+}
+
+/// Runs something slow and synchronous away from the runtime's threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))?
+}
+
+/// True for what a damaged or absent object says, as against a store that cannot be reached.
+fn is_damage(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Unsupported)
+}

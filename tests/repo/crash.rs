@@ -1,5 +1,6 @@
 //! Processes that die, replies that are lost, disks that are full: at every write, no backup is lost, none is doubled, and the next one works.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use everpack::error::{ErrorKind, Result};
@@ -33,7 +34,10 @@ fn nights() -> Vec<Tree> {
 
 /// The log has no gap, and every backup of it restores. Gives how many there are.
 async fn assert_sound(store: &Store, trees: &[Tree], safe: &[ObjectHash]) -> usize {
-    let repository = Repository::open(store.clone(), OpenOptions { distrust_state: true }, seeded(77).0).await.unwrap();
+    // Restores open sessions, and no two may have one name.
+    static SEED: AtomicU64 = AtomicU64::new(1_000_000);
+    let environment = seeded(SEED.fetch_add(1, Ordering::Relaxed)).0;
+    let repository = Repository::open(store.clone(), OpenOptions { distrust_state: true }, environment).await.unwrap();
     let backups = repository.backups();
     for id in safe {
         assert!(backups.iter().any(|backup| backup.id == *id), "backup {id} was called done and is not there");

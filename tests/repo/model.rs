@@ -154,7 +154,9 @@ impl Life {
                 (0, Some(file)) => std::fs::remove_file(file).unwrap(),
                 (1, Some(file)) => {
                     let to = self.some_path();
-                    drop(std::fs::remove_file(&to));
+                    if to != file {
+                        drop(std::fs::remove_file(&to));
+                    }
                     #[allow(clippy::disallowed_methods, reason = "what users do to a source")]
                     std::fs::rename(file, to).unwrap();
                 }

@@ -5,7 +5,7 @@
 //! in the name of a session that was over; whoever comes next can write.
 //!
 //! `EVERPACK_MODEL_RUNS=10` runs ten times as long, `EVERPACK_MODEL_SEED=7` begins at seed 7.
-#![allow(missing_docs, unreachable_pub, dead_code, reason = "tests")]
+#![allow(missing_docs, unreachable_pub, dead_code, clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 #[path = "../repo/made.rs"]
 mod made;
@@ -259,9 +259,6 @@ fn no_schedule_loses_a_backup() {
         sum(|counts| counts.fenced),
         sum(|counts| counts.crashed),
     ];
-    #[allow(clippy::print_stderr, reason = "a test says how much it did")]
-    {
-        eprintln!("{runs} runs: done, restored, busy, fenced, crashed {met:?}");
-    }
+    eprintln!("{runs} runs: done, restored, busy, fenced, crashed {met:?}");
     assert!(met.iter().all(|count| *count > 0), "{runs} runs met too little: {met:?}");
 }

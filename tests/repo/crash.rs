@@ -136,7 +136,7 @@ async fn a_full_disk_says_so_and_commits_nothing() {
         faulty.heal();
         let next = open(&disk, 4).await.unwrap();
         let report = back_up(&next, "/data", &tree).await.unwrap();
-        assert_sound(&disk, &[tree.clone()], &[report.id]).await;
+        assert_sound(&disk, std::slice::from_ref(&tree), &[report.id]).await;
     }
 }
 

@@ -10,8 +10,8 @@ use everpack::repo::{BackupInfo, Environment, OpenOptions, Repository};
 use everpack::store::Store;
 
 use crate::made::{
-    Objects, Tree, assert_restores, back_up, bring_back, memory, objects_of, open, scratch, seeded, small, store_of,
-    tree_of, whole,
+    Dice, Objects, Tree, assert_restores, back_up, bring_back, memory, objects_of, open, scratch, seeded, small,
+    store_of, tree_of, whole,
 };
 
 /// A repository long enough to have a state object, with what each of its backups holds.
@@ -36,7 +36,7 @@ async fn subject(seed: u64) -> Subject {
         match night {
             34 => tree = tree_of(seed, 200_000),
             35 => tree.extend([(b"late".to_vec(), tree_of(seed + 1, 70_000)[b"a/long".as_slice()].clone())]),
-            _ => drop(tree.insert(format!("night-{night}").into_bytes(), vec![night as u8; 3000].into())),
+            _ => drop(tree.insert(format!("night-{night}").into_bytes(), Dice(night as u64).noise(3000).into())),
         }
         let report = back_up(&repository, "/data", &tree).await.unwrap();
         trees.push((report.id, tree.clone()));

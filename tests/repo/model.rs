@@ -282,8 +282,5 @@ async fn random_lives_come_back() {
         seed += 1;
         lives += 1;
     }
-    #[allow(clippy::print_stderr, reason = "a test says how much it did")]
-    {
-        eprintln!("{lives} lives of {STEPS} steps");
-    }
+    eprintln!("{lives} lives of {STEPS} steps");
 }

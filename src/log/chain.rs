@@ -94,10 +94,29 @@ impl Chain {
         if state.head != number {
             return Ok(None);
         }
+        // The state says nothing of `config`; entry 1 does.
+        self.check_config().await?;
         state.checkpoint = None;
-        self.advance(&mut state).await?;
+        match self.advance(&mut state).await {
+            // The log may be another than the one that was folded here, rolled back and written on: fold it from further back.
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(None),
+            advanced => advanced?,
+        };
         Ok((state.checkpoint == Some((number, hash)) || self.is_named(number, hash, state.head).await?)
             .then_some(state))
+    }
+
+    /// Entry 1 follows from `config`: under a log that is believed from a later state, `config` could have been exchanged. An entry 1 that cannot
+    /// be read is no reason to stop here: `check` names it.
+    async fn check_config(&self) -> Result<()> {
+        let stored = match self.fetch(1).await {
+            Err(error) if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => return Err(error),
+            stored => stored,
+        };
+        match stored.and_then(|stored| LogEntry::decode(&stored)) {
+            Ok(first) => LogState::empty(self.config_hash).check_follows(&first),
+            Err(_) => Ok(()),
+        }
     }
 
     /// True if an entry after `number` names this state object.

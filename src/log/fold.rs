@@ -24,18 +24,7 @@ impl LogState {
     ///
     /// Gives what is odd about it: things that no correct writer says, which therefore have no effect.
     pub(crate) fn apply(&mut self, entry: &LogEntry, hash: EntryHash) -> Result<Vec<String>> {
-        // A hostile state may end at the last number there is.
-        if self.head.checked_add(1) != Some(entry.number) {
-            let message = format!("log entry {}: found where the entry behind {} belongs", entry.number, self.head);
-            return Err(Error::corrupt(message));
-        }
-        if Some(entry.previous) != self.head_hash {
-            let message = format!(
-                "log entry {}: does not follow from entry {}: the log was altered, or mixed with another repository's",
-                entry.number, self.head
-            );
-            return Err(Error::corrupt(message));
-        }
+        self.check_follows(entry)?;
         self.head = entry.number;
         self.head_hash = Some(hash);
         let mut odd = Vec::new();
@@ -53,6 +42,23 @@ impl LogState {
             ));
         }
         Ok(odd)
+    }
+
+    /// Fails unless this is the entry after the head, made by somebody who knew the head.
+    pub(crate) fn check_follows(&self, entry: &LogEntry) -> Result<()> {
+        // A hostile state may end at the last number there is.
+        if self.head.checked_add(1) != Some(entry.number) {
+            let message = format!("log entry {}: found where the entry behind {} belongs", entry.number, self.head);
+            return Err(Error::corrupt(message));
+        }
+        if Some(entry.previous) != self.head_hash {
+            let message = format!(
+                "log entry {}: does not follow from entry {}: the log was altered, or mixed with another repository's",
+                entry.number, self.head
+            );
+            return Err(Error::corrupt(message));
+        }
+        Ok(())
     }
 
     fn may_speak(&self, entry: &LogEntry) -> bool {

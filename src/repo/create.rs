@@ -94,7 +94,8 @@ impl Repository {
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(no_repository(&store).await),
             Err(error) => return Err(error.context(format!("open the repository {}", store.display()))),
         };
-        let config = Config::decode(&stored).context(|| format!("open the repository {}", store.display()))?;
+        let config =
+            Config::decode(&stored).context(|| format!("open the repository {}: read config", store.display()))?;
         let chain = Chain::new(store.clone(), entry_hash(&stored));
         let state = if options.distrust_state { chain.load_whole().await?.0 } else { chain.load().await? };
         let inner = Inner {

@@ -222,6 +222,20 @@ impl Repository {
         Err(Error::corrupt(message))
     }
 
+    /// The local index as it is. Fails if the log is behind what this host has seen of it: whoever writes asks before the first entry.
+    pub(crate) async fn opened_index(&self) -> Result<Arc<Index>> {
+        self.index_in(&mut *self.inner.index.lock().await).await
+    }
+
+    async fn index_in(&self, slot: &mut Option<Arc<Index>>) -> Result<Arc<Index>> {
+        if let Some(index) = slot {
+            return Ok(Arc::clone(index));
+        }
+        let index = self.open_index().await?;
+        self.check_not_rolled_back(&index).await?;
+        Ok(Arc::clone(slot.insert(index)))
+    }
+
     /// The local index, caught up to the state last read.
     pub(crate) async fn index(&self) -> Result<Arc<Index>> {
         self.caught_up_index().await.map(|(index, _)| index)
@@ -230,14 +244,7 @@ impl Repository {
     /// The same, with what came up.
     pub(crate) async fn caught_up_index(&self) -> Result<(Arc<Index>, CatchUp)> {
         let mut slot = self.inner.index.lock().await;
-        let index = match &*slot {
-            Some(index) => Arc::clone(index),
-            None => {
-                let index = self.open_index().await?;
-                self.check_not_rolled_back(&index).await?;
-                Arc::clone(slot.insert(index))
-            }
-        };
+        let index = self.index_in(&mut slot).await?;
         let report = catch_up(&index, self.store(), &self.state(), &[]).await?;
         Ok((index, report))
     }

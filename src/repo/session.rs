@@ -55,6 +55,8 @@ impl Session {
         };
         let mut state = LogState::clone(&repository.state());
         repository.chain().advance(&mut state).await?;
+        repository.set_state(state.clone());
+        repository.opened_index().await?;
         if lock.is_none() {
             repository.chain().confirm_create_only(&state).await?;
         }

@@ -8,8 +8,14 @@
     reason = "tests"
 )]
 
+mod bad_input;
 mod basics;
 mod bucket;
+mod crash;
+mod damage;
+mod made;
+mod model;
 mod real_data;
+mod requests;
 mod support;
 mod writers;

@@ -389,13 +389,13 @@ struct ParentCursor<'a> {
     stream: Option<EntryStream>,
     segment: std::vec::IntoIter<Entry>,
     next: Option<Entry>,
-    monitor: &'a dyn Monitor,
+    job: &'a Job,
 }
 
 impl<'a> ParentCursor<'a> {
     fn new(runtime: &'a tokio::runtime::Handle, job: &'a Job) -> Self {
         let stream = job.parent.as_ref().map(|(_, manifest)| EntryStream::new(&job.repository, &job.index, manifest));
-        Self { runtime, stream, segment: Vec::new().into_iter(), next: None, monitor: &*job.monitor }
+        Self { runtime, stream, segment: Vec::new().into_iter(), next: None, job }
     }
 
     fn peek(&mut self) -> Option<&Entry> {
@@ -412,7 +412,7 @@ impl<'a> ParentCursor<'a> {
                     // A damaged segment costs reading its files again, not the backup.
                     let message =
                         format!("a part of the parent backup cannot be read ({error}): its files are read again");
-                    self.monitor.event(Event::Warning { message });
+                    self.job.monitor.event(Event::Warning { message });
                 }
             }
         }

@@ -144,8 +144,7 @@ pub(super) mod heal {
     pub(in super::super) const MISSING_CHUNK: &str = "the next `everpack backup` of these sources stores again what they still have; or \
          bring packs and fragments back from a replica or a copy of the repository";
     pub(in super::super) const SEGMENT: &str = "bring a good copy of the meta pack back from a replica or a copy of the repository; \
-         without one, move the meta pack out of the repository and run `everpack backup` of the source, which stores its list of files \
-         again (a backup made while the damaged pack is there relies on it)";
+         without one, `everpack backup` of the source stores its list of files anew: that heals the backups from then on";
     pub(in super::super) const STRAY: &str = "delete the stray object if you know what it is; everpack ignores it";
     pub(in super::super) const LEFTOVER: &str =
         "delete the files whose names end in `#` and a number once nobody writes to the repository";

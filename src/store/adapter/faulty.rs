@@ -19,6 +19,8 @@ pub struct Faults {
     pub errors_per_mille: u64,
     /// Of a thousand writes so many are carried out and then reported as failed.
     pub lost_replies_per_mille: u64,
+    /// The write that is answered as this one, counted from 1, is carried out and then reported as failed.
+    pub lost_reply_at: Option<u64>,
     /// Requests wait for up to this long.
     pub delay_max: Duration,
     /// The store is full once so many bytes were put; deletes free nothing.
@@ -34,6 +36,7 @@ pub struct Faulty {
     healed: AtomicBool,
     drawn: AtomicU64,
     writes: AtomicU64,
+    answered: AtomicU64,
     bytes: AtomicU64,
     failures: AtomicU64,
 }
@@ -43,7 +46,9 @@ impl Faulty {
     pub fn around(store: &Store, faults: Faults) -> (Store, Arc<Self>) {
         let zero = AtomicU64::default;
         let healed = AtomicBool::new(false);
-        around(store, Self { faults, healed, drawn: zero(), writes: zero(), bytes: zero(), failures: zero() })
+        let faulty =
+            Self { faults, healed, drawn: zero(), writes: zero(), answered: zero(), bytes: zero(), failures: zero() };
+        around(store, faulty)
     }
 
     /// From now on nothing goes wrong.
@@ -116,8 +121,11 @@ impl Layer for Faulty {
     }
 
     async fn after(&self, request: &Request, _len: u64) -> Result<()> {
-        let armed = request.is_write() && !self.healed.load(Ordering::SeqCst);
-        match armed && self.happens(self.faults.lost_replies_per_mille) {
+        if !request.is_write() || self.healed.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let answered = self.answered.fetch_add(1, Ordering::SeqCst) + 1;
+        match self.faults.lost_reply_at == Some(answered) || self.happens(self.faults.lost_replies_per_mille) {
             true => self.fail("an injected lost reply"),
             false => Ok(()),
         }

@@ -1,7 +1,7 @@
 //! Index fragments: which chunks the packs of one session hold. Page: docs/format/fragment.md.
 
 use super::bytes::{Fields, Put, check_flags, check_sum, checksum, put_magic, seal, take_magic};
-use super::pack::{PackHeader, RecordHeader};
+use super::pack::{PackHeader, RecordHeader, TableEntry};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, ObjectHash, ObjectKind, ObjectName, SessionId};
 
@@ -65,6 +65,22 @@ pub(crate) struct Fragment {
 }
 
 impl Fragment {
+    /// Names a pack and all its records. Fails if there are 65 535 packs already.
+    pub(crate) fn push_pack(&mut self, name: ObjectName, size: u64, table: &[TableEntry]) -> Result<()> {
+        let pack = u16::try_from(self.packs.len()).ok().filter(|pack| *pack < u16::MAX);
+        let pack = pack.ok_or_else(|| Error::invalid("index fragment: more than 65535 packs"))?;
+        self.packs.push(FragmentPack { name, size });
+        self.entries.extend(table.iter().map(|TableEntry { record, offset }| FragmentEntry {
+            id: record.id,
+            pack,
+            offset: *offset,
+            stored_len: record.stored_len,
+            plain_len: record.plain_len,
+            coding: record.coding,
+        }));
+        Ok(())
+    }
+
     /// Sorts the entries and writes everything down.
     pub(crate) fn encode(&mut self) -> Vec<u8> {
         self.entries.sort_unstable_by_key(FragmentEntry::sort_key);

@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use super::db::Index;
 use crate::codec::object_hash;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::format::fragment::{Fragment, FragmentEntry, FragmentPack};
+use crate::format::fragment::Fragment;
 use crate::format::log_state::LogState;
 use crate::format::pack::PackTrailer;
 use crate::id::{EntryHash, ObjectKind, ObjectName};
@@ -104,18 +104,9 @@ async fn rebuild(store: &Store, state: &LogState, index: &Index, lost: &ObjectNa
             if name.session != lost.session || known.contains(&name) {
                 continue;
             }
-            let Ok(number) = u16::try_from(fragment.packs.len()) else { break };
             // A pack that cannot be read now is not in the index; check names it.
             let Ok(table) = read_table(store, &name, info.len).await else { continue };
-            fragment.packs.push(FragmentPack { name, size: info.len });
-            fragment.entries.extend(table.iter().map(|entry| FragmentEntry {
-                id: entry.record.id,
-                pack: number,
-                offset: entry.offset,
-                stored_len: entry.record.stored_len,
-                plain_len: entry.record.plain_len,
-                coding: entry.record.coding,
-            }));
+            fragment.push_pack(name, info.len, &table)?;
         }
     }
     fragment.entries.sort_unstable_by_key(|entry| (entry.id, entry.pack, entry.offset));

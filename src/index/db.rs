@@ -2,7 +2,7 @@
 //!
 //! Chunk ids are random, and a B-tree of random keys pays for every batch with nearly all of its pages. So each batch becomes a [`run`]
 //! of its own, and runs are merged so that each holds at least twice as much as all newer ones together: few runs to look into, and
-//! every byte written a few times only (docs/decisions/0010-index-runs.md).
+//! every byte written a few times only (docs/decisions/0007-index-runs.md).
 //!
 //! One process at a time has the index of a repository. Another one on the same host gets a private one without a name, filled from the
 //! fragments and gone with the process.

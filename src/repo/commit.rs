@@ -17,7 +17,7 @@ use super::writer::Finished;
 use super::{BackupSummary, Manifest, Pieces, Repository};
 use crate::codec::{Encoder, Level, object_hash};
 use crate::error::{Error, Result};
-use crate::format::fragment::{Fragment, FragmentEntry, FragmentPack};
+use crate::format::fragment::Fragment;
 use crate::format::log_record::Record;
 use crate::format::log_state::LogState;
 use crate::id::{ChunkId, ObjectHash, ObjectKind, ObjectName};
@@ -162,17 +162,6 @@ impl Repository {
         let Some(unnamed) = builder.seal() else { return Ok(()) };
         let sealed = unnamed.name(session.id());
         self.store().put_new(StoredObject::Named(sealed.name), vec![sealed.stored.clone()]).await?;
-        let pack =
-            u16::try_from(fragment.packs.len()).map_err(|_| Error::invalid("more than 65535 packs in one fragment"))?;
-        fragment.packs.push(FragmentPack { name: sealed.name, size: sealed.stored.len() as u64 });
-        fragment.entries.extend(sealed.table.iter().map(|entry| FragmentEntry {
-            id: entry.record.id,
-            pack,
-            offset: entry.offset,
-            stored_len: entry.record.stored_len,
-            plain_len: entry.record.plain_len,
-            coding: entry.record.coding,
-        }));
-        Ok(())
+        fragment.push_pack(sealed.name, sealed.stored.len() as u64, &sealed.table)
     }
 }

@@ -245,6 +245,8 @@ impl Repository {
     pub(crate) async fn caught_up_index(&self) -> Result<(Arc<Index>, CatchUp)> {
         let mut slot = self.inner.index.lock().await;
         let index = self.index_in(&mut slot).await?;
+        // What a backup met counts until somebody looks anew.
+        index.stop_counting_damaged(false);
         let report = catch_up(&index, self.store(), &self.state(), &[]).await?;
         Ok((index, report))
     }

@@ -62,6 +62,10 @@ impl Session {
         }
         loop {
             let id = SessionId::from_bytes(environment.entropy.array()?);
+            // A name that was used has no say any more.
+            if state.sessions.contains_key(&id) {
+                continue;
+            }
             let mut records = repository.fence_the_dead(&state, &request).await?;
             records.insert(0, Record::SessionOpened(repository.describe_session(id, &request)));
             let appended =

@@ -20,7 +20,7 @@ use super::Repository;
 use super::session::{REFRESH_EVERY, Session};
 use crate::codec::object_hash;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::fragment::{Fragment, FragmentEntry, FragmentPack};
+use crate::format::fragment::Fragment;
 use crate::format::log_record::Record;
 use crate::format::log_state::LogState;
 use crate::id::{ChunkId, ObjectKind, ObjectName};
@@ -305,17 +305,7 @@ impl Packer {
 
     fn note(&mut self, sealed: &SealedPack) -> Result<()> {
         let size = sealed.stored.len() as u64;
-        let number = u16::try_from(self.fragment.packs.len())
-            .map_err(|_| Error::new(ErrorKind::Unavailable, "more than 65535 packs in one checkpoint"))?;
-        self.fragment.packs.push(FragmentPack { name: sealed.name, size });
-        self.fragment.entries.extend(sealed.table.iter().map(|entry| FragmentEntry {
-            id: entry.record.id,
-            pack: number,
-            offset: entry.offset,
-            stored_len: entry.record.stored_len,
-            plain_len: entry.record.plain_len,
-            coding: entry.record.coding,
-        }));
+        self.fragment.push_pack(sealed.name, size, &sealed.table)?;
         self.unpublished_bytes += size;
         self.totals.stored_bytes += size;
         self.totals.packs += 1;

@@ -204,6 +204,54 @@ fn a_running_backup_of_the_same_lineage_is_busy() {
     place.run(&["backup", "source", "--exclude", "more"]).expect(0);
 }
 
+/// Files anywhere below a directory that is being filled by another process.
+fn files_below(top: &std::path::Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(top) else { return 0 };
+    let count = |entry: std::fs::DirEntry| if entry.path().is_dir() { files_below(&entry.path()) } else { 1 };
+    entries.flatten().map(count).sum()
+}
+
+/// `kill -9` as soon as `there` holds `count` files, or at the process's own end.
+fn kill_when(mut child: std::process::Child, there: &std::path::Path, count: usize) {
+    while files_below(there) < count && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    // A process that has ended by itself cannot be killed: then it was faster, and what follows must hold all the same.
+    let _killed = child.kill();
+    child.wait().unwrap();
+}
+
+/// Killed at any moment: what is listed is whole, the next run goes on, and a check finds nothing.
+#[test]
+fn kill_nine_in_the_middle_of_backups_and_restores_loses_nothing() {
+    let place = Place::new();
+    place.run(&["init", "--pack-size", "1M"]).expect(0);
+    for file in 0..60 {
+        place.write(&format!("source/{file}"), &text(300 + file, 1 << 20));
+    }
+    for packs in [0, 1, 5, 12] {
+        kill_when(place.command(&["backup", "source"]).spawn().unwrap(), &place.path("repo/packs"), packs);
+        place.run(&["check", "--read-data"]).expect(0);
+    }
+    place.run(&["backup", "source"]).expect(0);
+    place.run(&["scrub"]).expect(0);
+    for files in [0, 1, 10, 30] {
+        let target = place.path("target");
+        let restore = place.command(&["restore", "latest", "target", "--delta"]).spawn().unwrap();
+        kill_when(restore, &target, files);
+        for entry in std::fs::read_dir(&target).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if !name.to_string_lossy().starts_with('.') {
+                let expected = std::fs::read(place.path("source").join(&name)).unwrap();
+                assert!(std::fs::read(entry.path()).unwrap() == expected, "{name:?} looks complete and is not");
+            }
+        }
+    }
+    place.run(&["restore", "latest", "target", "--delta"]).expect(0);
+    assert!(same_tree(&place.path("source"), &place.path("target")));
+    place.run(&["check", "--read-data"]).expect(0);
+}
+
 #[test]
 fn backups_are_searched_compared_and_counted() {
     let place = Place::with_repository();

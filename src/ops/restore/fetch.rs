@@ -176,6 +176,22 @@ impl Fetcher {
 
     async fn read_all(&self, reads: Vec<Read>, shared: &Arc<Shared>, report: &mut RestoreReport) -> Result<()> {
         let mut running: JoinSet<Result<()>> = JoinSet::new();
+        let mut outcome = self.start_reads(reads, shared, report, &mut running).await;
+        // Whatever came of it, nobody may still be writing when the files are published or thrown away.
+        while let Some(done) = running.join_next().await {
+            outcome = outcome.and(joined(done));
+        }
+        let fatal = shared.fatal.lock().unwrap_or_else(PoisonError::into_inner).take();
+        fatal.map_or(outcome, Err)
+    }
+
+    async fn start_reads(
+        &self,
+        reads: Vec<Read>,
+        shared: &Arc<Shared>,
+        report: &mut RestoreReport,
+        running: &mut JoinSet<Result<()>>,
+    ) -> Result<()> {
         let slots = Arc::new(Semaphore::new(READS_MOST));
         for read in reads {
             if self.monitor.cancelled() {
@@ -184,8 +200,8 @@ impl Fetcher {
                     "stopped on request; complete files stay, --delta goes on from here",
                 ));
             }
-            if let Some(error) = shared.fatal.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                return Err(error);
+            if shared.fatal.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+                return Ok(());
             }
             let len = read.end - read.start;
             report.bytes_read += len;
@@ -209,16 +225,10 @@ impl Fetcher {
                 decoded.await.map_err(|_| Error::new(ErrorKind::Unavailable, "a worker ended early"))
             });
             while let Some(done) = running.try_join_next() {
-                done.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))??;
+                joined(done)?;
             }
         }
-        while let Some(done) = running.join_next().await {
-            done.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))??;
-        }
-        match shared.fatal.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Tries every other location of chunks that failed; what is nowhere whole fails the files that want it.
@@ -241,6 +251,10 @@ impl Fetcher {
             None => Ok(()),
         }
     }
+}
+
+fn joined(done: std::result::Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
+    done.unwrap_or_else(|error| Err(Error::new(ErrorKind::Unavailable, error.to_string())))
 }
 
 /// Decodes and verifies the chunks of one range, and writes them where they are wanted.

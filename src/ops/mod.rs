@@ -11,6 +11,7 @@
 pub mod backup;
 pub mod bench;
 pub mod check;
+mod closure;
 mod prove;
 pub mod query;
 pub mod restore;

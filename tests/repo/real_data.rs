@@ -16,6 +16,26 @@ fn trees(data: &Path) -> Vec<PathBuf> {
     trees.chain(live).map(|name| data.join(name)).filter(|path| path.is_dir()).collect()
 }
 
+/// What is known of a tree alone: does a server restored from it find all that its checkpoints name?
+fn is_complete(data: &Path, tree: &Path) -> bool {
+    let name = tree.strip_prefix(data).unwrap().to_str().unwrap();
+    let facts = facts(data);
+    let fact = &facts["trees"][name]["closure_tree_alone"]["complete"];
+    let live = &facts["live_shared"][name]["closure"]["complete"];
+    fact.as_bool().or(live.as_bool()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_can_never_start_is_told() {
+    let Some(data) = captures("a_backup_that_can_never_start_is_told") else { return };
+    let scene = Scene::new().await;
+    let report = scene.backup(&data.join("hole/hole")).await;
+    let fatal = report.problems.iter().filter(|problem| problem.message.contains("does not start")).count();
+    assert!(fatal > 0 && !report.partial, "{:?}", report.problems);
+    let report = scene.backup(&data.join("hole/good-after")).await;
+    assert_eq!(report.problem_count, 0, "{:?}", report.problems);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_night_comes_back_bit_for_bit() {
     let Some(data) = captures("every_night_comes_back_bit_for_bit") else { return };
@@ -25,7 +45,10 @@ async fn every_night_comes_back_bit_for_bit() {
     let mut ids = Vec::new();
     for source in &trees {
         let report = scene.backup(source).await;
-        assert_eq!((report.problem_count, report.partial), (0, false), "{}: {:?}", source.display(), report.problems);
+        assert!(!report.partial, "{}: {:?}", source.display(), report.problems);
+        assert!(report.warnings.is_empty(), "{}: {:?}", source.display(), report.warnings);
+        let complete = is_complete(data, source);
+        assert_eq!(report.problem_count == 0, complete, "{}: {:?}", source.display(), report.problems);
         ids.push(report.id);
     }
     // From a fresh process without any cache: nothing but the repository is needed.

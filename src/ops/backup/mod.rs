@@ -154,9 +154,29 @@ pub async fn backup(
             return Err(error);
         }
     };
+    add_holes(repository, &mut report).await;
     report.duration = begun.elapsed();
     monitor.event(Event::End { phase: Phase::BackingUp });
     Ok(report)
+}
+
+/// Tells what a server restored from this backup would miss. The backup stands: it holds all that the source has.
+async fn add_holes(repository: &Repository, report: &mut BackupReport) {
+    let holes = match repository.index().await {
+        Ok(index) => super::closure::holes(repository, &index, &report.id).await,
+        Err(error) => Err(error),
+    };
+    match holes {
+        Ok(holes) => {
+            report.problem_count += holes.len() as u64;
+            let problems =
+                holes.into_iter().map(|hole| Problem { path: hole.path, message: hole.message, incomplete: false });
+            report.problems.extend(problems.take(100));
+        }
+        Err(error) => {
+            report.warnings.push(format!("whether the MatrixOne tree is complete could not be found out: {error}"))
+        }
+    }
 }
 
 /// Everything between the opening of the session and the commit.

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use cat::cat;
+pub(crate) use publish::find_entry;
 
 use super::target::Target;
 pub use super::target::TargetMode;

@@ -1,0 +1,236 @@
+//! Is a MatrixOne tree in a backup complete? A server can answer OK to a `BACKUP` and leave out objects that a restored server asks for first.
+//!
+//! Follows the checkpoints of every tree in a backup (`tae::closure`) with the repository behind it. An object that the tree's `tae_list` names
+//! counts as there: an incremental tree has it in its base. Nothing is changed; what is missing is told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::ObjectHash;
+use crate::index::Index;
+use crate::repo::{ChunkCache, Entry, EntryKind, EntryStream, Piece, Repository, pieces_of};
+use crate::source::display_path;
+use crate::tae::{ClosureReport, FileClass, MetaName, Need, ReadAt, TaeName, TreeView, classify, closure};
+
+/// Plain chunks kept while checkpoints are read.
+const CACHE_BYTES: usize = 16 << 20;
+/// A `tae_list` of a million rows is about this large.
+const LIST_BYTES_MOST: u64 = 256 << 20;
+
+/// Something that a restored server would miss.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hole {
+    /// Where it should be.
+    pub(crate) path: String,
+    /// What follows from that.
+    pub(crate) message: String,
+}
+
+/// The files of one tree.
+#[derive(Default)]
+struct TreeFiles {
+    checkpoints: BTreeMap<MetaName, Entry>,
+    objects: BTreeMap<TaeName, u64>,
+    /// Objects that `tae_list` names.
+    listed: BTreeMap<TaeName, u64>,
+    list: Option<Entry>,
+}
+
+/// Follows the checkpoints of every tree in a backup.
+pub(crate) async fn holes(repository: &Repository, index: &Arc<Index>, backup: &ObjectHash) -> Result<Vec<Hole>> {
+    let manifest = repository.manifest(backup).await?;
+    let mut trees: BTreeMap<Vec<u8>, TreeFiles> = BTreeMap::new();
+    let mut entries = EntryStream::new(repository, index, &manifest);
+    while let Some(segment) = entries.next().await {
+        for entry in segment?.into_iter().filter(|entry| entry.kind == EntryKind::File) {
+            take(&mut trees, entry);
+        }
+    }
+    trees.retain(|_, tree| !tree.checkpoints.is_empty());
+    let mut holes = Vec::new();
+    let runtime = tokio::runtime::Handle::current();
+    for (top, mut tree) in trees {
+        let reader = Reader {
+            repository: repository.clone(),
+            index: Arc::clone(index),
+            cache: Arc::new(ChunkCache::new(CACHE_BYTES)),
+            runtime: runtime.clone(),
+            manifest: manifest.clone(),
+        };
+        let found = tokio::task::spawn_blocking(move || {
+            if let Some(list) = tree.list.take() {
+                tree.listed = read_list(&reader.open(&list)?)?;
+            }
+            let view = View { top: &top, tree: &tree, reader: &reader };
+            Ok::<_, Error>(tell(&top, &closure(&view)?))
+        });
+        holes.extend(found.await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))??);
+    }
+    Ok(holes)
+}
+
+fn take(trees: &mut BTreeMap<Vec<u8>, TreeFiles>, entry: Entry) {
+    let (folder, name) = split(&entry.path);
+    let folder = folder.to_vec();
+    match classify(&entry.path) {
+        FileClass::CheckpointMeta(meta) => {
+            let top = split(&folder).0.to_vec();
+            trees.entry(top).or_default().checkpoints.insert(meta, entry);
+        }
+        FileClass::Object(object) => {
+            trees.entry(folder).or_default().objects.insert(object, entry.size);
+        }
+        _ if name == b"tae_list" => trees.entry(folder).or_default().list = Some(entry),
+        _ => {}
+    }
+}
+
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (&[], path),
+    }
+}
+
+fn tell(top: &[u8], report: &ClosureReport) -> Vec<Hole> {
+    let path = |name: &str| display_path(&[top, if top.is_empty() { b"" } else { b"/" }, name.as_bytes()].concat());
+    let missing = report.missing.iter().map(|missing| {
+        let what = match missing.need {
+            Need::CheckpointIndex | Need::CheckpointData => {
+                "a server restored from this backup does not start".to_owned()
+            }
+            Need::Table(table) => format!("table {table} cannot be read after a restore"),
+        };
+        let state = if missing.found_len.is_some() {
+            "has another length than its checkpoint says"
+        } else {
+            "is not in the tree"
+        };
+        let message = format!(
+            "a checkpoint needs it and it {state}: {what}. Take another BACKUP; the one before may have the object"
+        );
+        Hole { path: path(&missing.name.to_string()), message }
+    });
+    let damaged = report.damaged.iter().map(|damaged| Hole {
+        path: path(&damaged.file),
+        message: format!(
+            "checkpoint metadata that cannot be read ({}): whether the tree is complete is not known",
+            damaged.why
+        ),
+    });
+    missing.chain(damaged).collect()
+}
+
+/// Reads `tae_list`: name, size and more, comma-separated; rows that are not objects are passed over.
+fn read_list(list: &dyn ReadAt) -> Result<BTreeMap<TaeName, u64>> {
+    if list.len() > LIST_BYTES_MOST {
+        return Err(Error::corrupt(format!("tae_list: {} bytes are more than any list has", list.len())));
+    }
+    let mut bytes = vec![0; usize::try_from(list.len()).unwrap_or(0)];
+    list.read_exact_at(0, &mut bytes)?;
+    let row = |line: &[u8]| {
+        let mut fields = line.split(|byte| *byte == b',');
+        let name = TaeName::parse(fields.next()?)?;
+        let size = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+        Some((name, size))
+    };
+    Ok(bytes.split(|byte| *byte == b'\n').filter_map(row).collect())
+}
+
+struct View<'a> {
+    top: &'a [u8],
+    tree: &'a TreeFiles,
+    reader: &'a Reader,
+}
+
+impl TreeView for View<'_> {
+    fn checkpoint_files(&self) -> Result<Vec<MetaName>> {
+        Ok(self.tree.checkpoints.keys().copied().collect())
+    }
+
+    fn open_checkpoint(&self, name: &MetaName) -> Result<Box<dyn ReadAt + '_>> {
+        let entry = self.tree.checkpoints.get(name);
+        let entry = entry
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("checkpoint file {name}: not in the backup")))?;
+        Ok(Box::new(self.reader.open(entry)?))
+    }
+
+    fn object_len(&self, name: &TaeName) -> Result<Option<u64>> {
+        Ok(self.tree.objects.get(name).or_else(|| self.tree.listed.get(name)).copied())
+    }
+
+    fn open_object(&self, name: &TaeName) -> Result<Option<Box<dyn ReadAt + '_>>> {
+        if !self.tree.objects.contains_key(name) {
+            return Ok(None);
+        }
+        let slash: &[u8] = if self.top.is_empty() { b"" } else { b"/" };
+        let path = [self.top, slash, name.to_string().as_bytes()].concat();
+        let Some(entry) = self.reader.find(&path)? else { return Ok(None) };
+        Ok(Some(Box::new(self.reader.open(&entry)?)))
+    }
+}
+
+/// Opens files of the backup. Lives on a thread that may block.
+struct Reader {
+    repository: Repository,
+    index: Arc<Index>,
+    cache: Arc<ChunkCache>,
+    runtime: tokio::runtime::Handle,
+    manifest: crate::repo::Manifest,
+}
+
+impl Reader {
+    fn find(&self, path: &[u8]) -> Result<Option<Entry>> {
+        self.runtime.block_on(super::restore::find_entry(&self.repository, &self.index, &self.manifest, path))
+    }
+
+    fn open(&self, entry: &Entry) -> Result<StoredFile<'_>> {
+        let mut pieces = Vec::new();
+        let mut at = 0;
+        let mut runs = pieces_of(&self.repository, &self.index, &entry.pieces);
+        while let Some(run) = self.runtime.block_on(futures::StreamExt::next(&mut runs)) {
+            for piece in run? {
+                pieces.push((at, piece));
+                at += u64::from(piece.len);
+            }
+        }
+        Ok(StoredFile { reader: self, len: entry.size, pieces })
+    }
+}
+
+/// The logical bytes of a file in the repository.
+struct StoredFile<'a> {
+    reader: &'a Reader,
+    len: u64,
+    /// Where in the file each piece begins.
+    pieces: Vec<(u64, Piece)>,
+}
+
+impl ReadAt for StoredFile<'_> {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_exact_at(&self, mut offset: u64, mut buffer: &mut [u8]) -> Result<()> {
+        while !buffer.is_empty() {
+            let at = self.pieces.partition_point(|(start, _)| *start <= offset).checked_sub(1);
+            let beyond = || Error::corrupt(format!("read {} bytes at {offset}: the file ends before", buffer.len()));
+            let (start, piece) = at.and_then(|at| self.pieces.get(at)).ok_or_else(beyond)?;
+            let inside = usize::try_from(offset - start).unwrap_or(usize::MAX);
+            let len = (piece.len as usize).saturating_sub(inside).min(buffer.len());
+            if len == 0 {
+                return Err(beyond());
+            }
+            let Reader { repository, index, cache, runtime, .. } = self.reader;
+            let plain = runtime.block_on(cache.read(repository, index, &piece.chunk))?;
+            let from = piece.offset as usize + inside;
+            let bytes = plain.get(from..from + len).ok_or_else(beyond)?;
+            let (head, rest) = buffer.split_at_mut(len);
+            head.copy_from_slice(bytes);
+            buffer = rest;
+            offset += len as u64;
+        }
+        Ok(())
+    }
+}

@@ -1,6 +1,6 @@
 //! The index: a catalogue in redb, and the chunk locations in sorted runs beside it.
 //!
-//! Chunk ids are random, and a B-tree of random keys pays for every batch with nearly all of its pages. So each batch becomes a [`run`]
+//! Chunk ids are random, and a B-tree of random keys pays for every batch with nearly all of its pages. So each batch becomes a [`super::run`]
 //! of its own, and runs are merged so that each holds at least twice as much as all newer ones together: few runs to look into, and
 //! every byte written a few times only (docs/decisions/0007-index-runs.md).
 //!

@@ -4,7 +4,7 @@
 //! - [`catalogue`]: packs, folded fragments and runs, in redb.
 //! - [`run`]: chunk locations in sorted files.
 //! - [`home`]: the directory they are in, or none.
-//! - [`catch_up`]: brings it to a state of the log.
+//! - [`mod@catch_up`]: brings it to a state of the log.
 //!
 //! Invariant: what it says is valid for the log state it was caught up to, and for packs that are live in it. It keeps all locations of a
 //! chunk; the first in log order counts, the others are spares. It is thrown away and rebuilt at the slightest doubt. It never decides alone

@@ -1,7 +1,7 @@
 //! What can be done with a repository: verbs, options in, report out.
 //!
 //! - [`backup`]: from a source to a committed manifest.
-//! - [`bench`]: what this machine can do.
+//! - [`mod@bench`]: what this machine can do.
 //! - [`restore`]: from a manifest to files.
 //! - [`check`]: is everything there and whole?
 //! - [`query`]: what the repository and its backups hold.

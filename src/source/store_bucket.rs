@@ -1,4 +1,4 @@
-//! A bucket source over a [`Store`]: the glue between what is backed up and where objects lie.
+//! A bucket source over a [`crate::store::Store`]: the glue between what is backed up and where objects lie.
 
 use std::ops::Range;
 

@@ -120,7 +120,7 @@ pub struct ObjectDescription {
     pub meta_bytes: u64,
     /// Object meta once decoded.
     pub meta_plain_bytes: u64,
-    /// What is not as it should be, as far as the meta tells; [`super::validate`] looks at the rest.
+    /// What is not as it should be, as far as the meta tells; [`mod@super::validate`] looks at the rest.
     pub findings: Vec<Finding>,
 }
 

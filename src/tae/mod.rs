@@ -8,10 +8,10 @@
 //! | what is this file, judged by its path? | [`classify`], [`TaeName`], [`MetaName`], [`Ts`] |
 //! | is it framed, and what is inside? | [`looks_framed`], [`Unframer`], [`Framer`], [`Unframed`] |
 //! | where do its regions and extents lie? | [`ObjectLayout`] |
-//! | are its extents sound? | [`validate`] |
-//! | what does it hold? | [`describe`], [`list_extents`] |
+//! | are its extents sound? | [`mod@validate`] |
+//! | what does it hold? | [`mod@describe`], [`list_extents`] |
 //! | what do checkpoints name? | [`read_checkpoint_rows`], [`read_index`], [`read_object_rows`] |
-//! | is a tree complete? | [`closure`] |
+//! | is a tree complete? | [`mod@closure`] |
 //!
 //! Rules of this folder:
 //! * All bytes are hostile. No length is believed before it is compared with what is there; nothing panics.

@@ -5,7 +5,7 @@
 //! [`ObjectLayout::read`] finds all extents through the header and the object meta and demands that they tile the file
 //! without gap or overlap. Whatever does not is [`NotTae`]: a value, not an error, since such a file is still backed up,
 //! as opaque bytes. The last 64 bytes say nothing: the server writes a process address there. No checksums exist inside
-//! objects; what proves them is that they tile and that every LZ4 block decodes to its stated length ([`super::validate`]).
+//! objects; what proves them is that they tile and that every LZ4 block decodes to its stated length ([`mod@super::validate`]).
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,10 +1,10 @@
 //! What a repository and its backups hold: questions that change nothing.
 //!
-//! - [`show`]: everything known of one backup.
-//! - [`ls`]: the entries of a backup, as directories.
-//! - [`find`]: which backups hold a name, in which versions.
-//! - [`diff`]: what differs between two backups.
-//! - [`stats`]: the repository in numbers.
+//! - [`mod@show`]: everything known of one backup.
+//! - [`mod@ls`]: the entries of a backup, as directories.
+//! - [`mod@find`]: which backups hold a name, in which versions.
+//! - [`mod@diff`]: what differs between two backups.
+//! - [`mod@stats`]: the repository in numbers.
 //!
 //! Answers are streamed: memory does not depend on how many entries there are. A part of a list that cannot be read is an error, since an
 //! answer with a hole in it would look like another answer.

@@ -4,7 +4,7 @@
 //! - [`window`]: a bounded run of files: what must be read from which pack, in which order, and where it goes.
 //! - [`fetch`]: reads the ranges, decodes, verifies, writes.
 //! - [`publish`]: verifies whole files, frames them where asked, makes them durable and visible.
-//! - [`cat`]: one file to a stream.
+//! - [`mod@cat`]: one file to a stream.
 //!
 //! Everything is planned from the manifest and look-ups, window by window, so memory depends on neither the backup's nor a file's size. A file
 //! appears under its name only when every byte of it is verified and durable; a damaged one does not appear at all.

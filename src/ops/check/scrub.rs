@@ -231,7 +231,8 @@ impl Scrubber {
 
     /// Begins a pack once there is room for it.
     async fn spawn(&self, running: &mut JoinSet<(u32, PackInfo, Outcome)>, number: u32, pack: PackInfo) {
-        let in_memory = if pack.size <= WHOLE_MOST { pack.size } else { 4 * RUN_BYTES };
+        // Twice: while it arrives it may be there in parts and as a whole.
+        let in_memory = if pack.size <= WHOLE_MOST { 2 * pack.size } else { 4 * RUN_BYTES };
         let kib = u32::try_from(in_memory / 1024 + 1).unwrap_or(u32::MAX).min(self.budget_kib);
         let paid = Arc::clone(&self.budget).acquire_many_owned(kib).await.expect("the semaphore is never closed");
         let slot = Arc::clone(&self.slots).acquire_owned().await.expect("the semaphore is never closed");

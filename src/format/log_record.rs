@@ -440,8 +440,8 @@ pub(super) fn put_summary(target: &mut Vec<u8>, summary: &BackupSummary) {
     out.put_i64(summary.started.as_nanos());
     out.put_i64(summary.finished.as_nanos());
     out.put_u32(u32::from(summary.partial));
-    let Totals { files, directories, symlinks, bytes } = summary.totals;
-    for count in [files, directories, symlinks, bytes, summary.read_bytes, summary.new_bytes, summary.stored_bytes] {
+    summary.totals.put(&mut out);
+    for count in [summary.read_bytes, summary.new_bytes, summary.stored_bytes] {
         out.put_u64(count);
     }
     for text in [&summary.lineage_name, &summary.source_kind, &summary.source_location, &summary.host] {
@@ -458,12 +458,7 @@ pub(super) fn take_summary(fields: &mut Fields<'_>) -> Result<BackupSummary> {
     let started = Timestamp::from_nanos(fields.i64("started")?);
     let finished = Timestamp::from_nanos(fields.i64("finished")?);
     let flags = fields.u32("backup flags")?;
-    let totals = Totals {
-        files: fields.u64("file count")?,
-        directories: fields.u64("directory count")?,
-        symlinks: fields.u64("link count")?,
-        bytes: fields.u64("byte count")?,
-    };
+    let totals = Totals::take(fields)?;
     let read_bytes = fields.u64("bytes read")?;
     let new_bytes = fields.u64("bytes new")?;
     let stored_bytes = fields.u64("bytes stored")?;

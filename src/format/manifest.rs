@@ -25,6 +25,22 @@ pub struct Totals {
     pub bytes: u64,
 }
 
+impl Totals {
+    /// The four counts as a manifest and a summary store them.
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        [self.files, self.directories, self.symlinks, self.bytes].into_iter().for_each(|count| out.put_u64(count));
+    }
+
+    pub(super) fn take(fields: &mut Fields<'_>) -> Result<Self> {
+        Ok(Self {
+            files: fields.u64("file count")?,
+            directories: fields.u64("directory count")?,
+            symlinks: fields.u64("link count")?,
+            bytes: fields.u64("byte count")?,
+        })
+    }
+}
+
 /// One segment of the list of entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentRef {
@@ -79,9 +95,7 @@ impl Manifest {
         body.put_i64(self.started.as_nanos());
         body.put_i64(self.finished.as_nanos());
         body.put_u32(u32::from(self.partial));
-        for count in [self.totals.files, self.totals.directories, self.totals.symlinks, self.totals.bytes] {
-            body.put_u64(count);
-        }
+        self.totals.put(&mut body);
         for text in [&self.lineage_name, &self.source_kind, &self.source_location, &self.host, &self.tool] {
             body.put_text(text);
         }
@@ -135,12 +149,7 @@ impl Manifest {
         let started = Timestamp::from_nanos(fields.i64("started")?);
         let finished = Timestamp::from_nanos(fields.i64("finished")?);
         let flags = fields.u32("backup flags")?;
-        let totals = Totals {
-            files: fields.u64("file count")?,
-            directories: fields.u64("directory count")?,
-            symlinks: fields.u64("link count")?,
-            bytes: fields.u64("byte count")?,
-        };
+        let totals = Totals::take(fields)?;
         let lineage_name = fields.text("lineage name")?;
         let source_kind = fields.text("source kind")?;
         let source_location = fields.text("source location")?;

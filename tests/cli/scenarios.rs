@@ -158,6 +158,17 @@ fn names_that_cannot_be_printed_are_escaped_and_taken() {
     missing.expect_error(1, &["\\x1b\\x0a"]);
 }
 
+/// Reads the progress of a `--json backup` until it has registered and reads its source; gives the rest of it.
+fn wait_until_it_backs_up(child: &mut std::process::Child) -> BufReader<std::process::ChildStderr> {
+    let mut err = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("backing-up") {
+        line.clear();
+        assert!(err.read_line(&mut line).unwrap() > 0, "it ended before it began");
+    }
+    err
+}
+
 /// A first signal stops at a safe point: nothing is listed, and the same command goes on from what was stored.
 #[test]
 fn a_signal_stops_cleanly() {
@@ -166,12 +177,7 @@ fn a_signal_stops_cleanly() {
         place.write(&format!("source/more/{file}"), &text(100 + file, 4 << 20));
     }
     let mut child = place.command(&["--json", "backup", "source"]).spawn().unwrap();
-    let mut err = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("backing-up") {
-        line.clear();
-        assert!(err.read_line(&mut line).unwrap() > 0, "it ended before it began");
-    }
+    let mut err = wait_until_it_backs_up(&mut child);
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     let mut rest = String::new();
@@ -190,12 +196,8 @@ fn a_running_backup_of_the_same_lineage_is_busy() {
         place.write(&format!("source/more/{file}"), &text(200 + file, 4 << 20));
     }
     let mut child = place.command(&["--json", "backup", "source"]).spawn().unwrap();
-    let mut err = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("backing-up") {
-        line.clear();
-        assert!(err.read_line(&mut line).unwrap() > 0, "it ended before it began");
-    }
+    // Kept open: the child still writes to it.
+    let _err = wait_until_it_backs_up(&mut child);
     let second = place.run(&["backup", "source"]);
     child.kill().unwrap();
     child.wait().unwrap();

@@ -5,11 +5,13 @@
 //! of two writers in turn proves nothing, hence the race. The answer is kept in `config`; because repositories get copied
 //! to other stores, every writing session asks again with [`confirm_create_only`], which is one request.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use serde::Serialize;
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::fail::{explain, is_refusal};
@@ -254,9 +256,12 @@ fn error_is_about_links(error: &Error) -> bool {
 /// Many writers at once: one is told that it created the object, all others are shown its bytes, and they stay there.
 async fn survives_race(store: &Store, path: &ObjectPath) -> Result<bool> {
     let mut racers = JoinSet::new();
+    // All at one line: on a busy machine the first would otherwise be through before the last is born.
+    let line = Arc::new(Barrier::new(RACERS.into()));
     for n in 0..RACERS {
-        let (store, path) = (store.clone(), path.clone());
+        let (store, path, line) = (store.clone(), path.clone(), line.clone());
         racers.spawn(async move {
+            line.wait().await;
             let bytes = Bytes::from(format!("racer {n}"));
             let put = store.create(&path, bytes.clone()).await?;
             Ok::<_, Error>((bytes, put))

@@ -1,5 +1,7 @@
 //! Stores that say "created" and mean something else. Both kinds exist; a probe must find them.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use object_store::path::Path;
 use object_store::{
@@ -25,6 +27,9 @@ impl Layer for Overwriter {
         inner.put(path, payload).await
     }
 }
+
+/// How long [`Racy`] lets others look before it writes: long enough that a busy machine gets to them.
+const WINDOW: Duration = Duration::from_millis(20);
 
 /// Keeps the condition of a create between two who come one after the other, but looks first and writes later, so that
 /// several who come at once are all told that they were first.
@@ -56,7 +61,7 @@ impl Layer for Racy {
                 Err(StoreError::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
-            tokio::task::yield_now().await;
+            tokio::time::sleep(WINDOW).await;
         }
         inner.put(path, payload).await
     }

@@ -2,12 +2,15 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Error, ErrorKind, Result};
 
 const LOCK: &str = "lock";
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// The place of one index's files. Files in a private one are gone when they are closed.
 #[derive(Debug)]
@@ -24,10 +27,15 @@ impl Home {
         std::fs::create_dir_all(directory).ok()?;
         let path = directory.join(LOCK);
         let lock = File::options().write(true).create(true).truncate(false).open(path).ok()?;
-        match lock.try_lock() {
-            Ok(()) => Some(Self::Kept { directory: directory.to_path_buf(), _lock: lock }),
-            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => None,
+        for attempt in 1.. {
+            match lock.try_lock() {
+                Ok(()) => break,
+                // A lock just given up lives on in a child that another thread forked, until the child executes its program.
+                Err(TryLockError::WouldBlock) if attempt < LOCK_ATTEMPTS => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::WouldBlock | TryLockError::Error(_)) => return None,
+            }
         }
+        Some(Self::Kept { directory: directory.to_path_buf(), _lock: lock })
     }
 
     pub(super) fn private(directory: Option<&Path>) -> Self {

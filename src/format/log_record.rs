@@ -22,6 +22,8 @@ pub(crate) enum Purpose {
     Replicate,
     /// Heals.
     Repair,
+    /// Reads and verifies what is stored.
+    Scrub,
     /// Something that a later release does.
     Other(u8),
 }
@@ -34,6 +36,7 @@ impl Purpose {
             Self::Prune => 3,
             Self::Replicate => 4,
             Self::Repair => 5,
+            Self::Scrub => 6,
             Self::Other(code) => code,
         }
     }
@@ -45,6 +48,7 @@ impl Purpose {
             3 => Self::Prune,
             4 => Self::Replicate,
             5 => Self::Repair,
+            6 => Self::Scrub,
             other => Self::Other(other),
         }
     }

@@ -11,10 +11,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::entries::{EntryStream, pieces_of};
 use super::session::Session;
 use super::writer::Finished;
-use super::{BackupSummary, Manifest, Pieces, Repository};
+use super::{BackupSummary, Manifest, Reach, Repository, Rule};
 use crate::codec::{Encoder, Level, object_hash};
 use crate::error::{Error, Result};
 use crate::format::fragment::Fragment;
@@ -48,7 +47,7 @@ impl Repository {
             fragments.push((name, fragment));
         }
         let stored = Bytes::from(commit.manifest.encode());
-        let manifest = ObjectName { kind: ObjectKind::Manifest, hash: object_hash(&stored), session: session.id() };
+        let manifest = ObjectName { kind: ObjectKind::Manifest, hash: object_hash(&stored), session: session.suffix() };
         self.store().put_new(StoredObject::Named(manifest), vec![stored]).await?;
 
         // Our own chunks are looked up like any others from here on.
@@ -82,10 +81,12 @@ impl Repository {
         ours: &[ObjectName],
     ) -> Result<Option<(ObjectName, Fragment)>> {
         let is_dead = |name: &ObjectName| state.retired.contains_key(name) || state.quarantined.contains_key(name);
-        let pack_lost = commit.relied.iter().any(|number| index.pack(*number).is_none_or(|pack| is_dead(&pack.name)));
-        let parent_lost = commit
-            .parent
-            .is_some_and(|parent| state.backups.get(&parent).is_none_or(|backup| backup.forgotten.is_some()));
+        let pack_lost = self.keeps(Rule::RevalidateCommit)
+            && commit.relied.iter().any(|number| index.pack(*number).is_none_or(|pack| is_dead(&pack.name)));
+        let parent_lost = self.keeps(Rule::RevalidateParent)
+            && commit
+                .parent
+                .is_some_and(|parent| state.backups.get(&parent).is_none_or(|backup| backup.forgotten.is_some()));
         if !pack_lost && !parent_lost {
             return Ok(None);
         }
@@ -100,24 +101,13 @@ impl Repository {
     /// Every chunk that a manifest names and no live pack holds.
     async fn chunks_without_live_pack(&self, index: &Arc<Index>, manifest: &Manifest) -> Result<Vec<ChunkId>> {
         let mut lost = HashSet::new();
-        let mut look = |ids: Vec<ChunkId>| -> Result<()> {
-            let found = index.lookup(&ids)?;
+        let mut reach = Reach::new(self, index);
+        let look = async |ids: &mut Vec<ChunkId>| {
+            let found = index.lookup(ids)?;
             lost.extend(ids.iter().zip(found).filter(|(_, location)| location.is_none()).map(|(id, _)| *id));
             Ok(())
         };
-        look(manifest.segments.iter().map(|segment| segment.chunk).collect())?;
-        let mut entries = EntryStream::new(self, index, manifest);
-        while let Some(segment) = entries.next().await {
-            for entry in segment? {
-                if let Pieces::Lists(lists) = &entry.pieces {
-                    look(lists.iter().map(|list| list.chunk).collect())?;
-                }
-                let mut runs = pieces_of(self, index, &entry.pieces);
-                while let Some(run) = futures::StreamExt::next(&mut runs).await {
-                    look(run?.iter().map(|piece| piece.chunk).collect())?;
-                }
-            }
-        }
+        reach.visit(manifest, look).await?;
         Ok(lost.into_iter().collect())
     }
 
@@ -160,7 +150,7 @@ impl Repository {
 
     async fn store_pack(&self, session: &Session, builder: &mut PackBuilder, fragment: &mut Fragment) -> Result<()> {
         let Some(unnamed) = builder.seal() else { return Ok(()) };
-        let sealed = unnamed.name(session.id());
+        let sealed = unnamed.name(session.suffix());
         self.store().put_new(StoredObject::Named(sealed.name), vec![sealed.stored.clone()]).await?;
         fragment.push_pack(sealed.name, sealed.stored.len() as u64, &sealed.table)
     }

@@ -36,6 +36,9 @@ impl Default for InitOptions {
 pub struct OpenOptions {
     /// Fold the log from its first entry, whatever state objects say.
     pub distrust_state: bool,
+    /// For tests: a rule of the log that is not kept, to show what it is for.
+    #[doc(hidden)]
+    pub without: Option<super::Rule>,
 }
 
 impl Repository {
@@ -103,6 +106,7 @@ impl Repository {
             config,
             chain,
             environment,
+            without: options.without,
             state: std::sync::RwLock::new(Arc::new(state)),
             index: tokio::sync::Mutex::new(None),
         };

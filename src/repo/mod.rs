@@ -5,6 +5,8 @@
 //! - [`writer`]: new chunks into packs, packs into fragments, fragments into the log.
 //! - [`chunks`]: chunks out of packs, verified, with every spare location tried.
 //! - [`entries`]: the entries of a backup, streamed.
+//! - [`reach`]: every chunk that backups name, streamed.
+//! - [`rules`]: the rules of the log by name, for the tests that switch one off.
 //! - [`commit`]: the proof that everything a backup names is live, and the entry that makes it exist.
 //!
 //! The nouns below (log, pack, index, manifest) do not know each other; they meet here. Verbs are in `ops`.
@@ -13,6 +15,8 @@ mod chunks;
 mod commit;
 mod create;
 mod entries;
+mod reach;
+mod rules;
 mod session;
 mod writer;
 
@@ -23,6 +27,9 @@ pub(crate) use chunks::{ChunkCache, decode_verified};
 pub(crate) use commit::Commit;
 pub use create::{InitOptions, OpenOptions};
 pub(crate) use entries::{EntryStream, pieces_of};
+pub(crate) use reach::Reach;
+#[doc(hidden)]
+pub use rules::Rule;
 pub(crate) use session::{REFRESH_EVERY, Session, SessionRequest};
 pub(crate) use writer::{CodedChunk, Finished, Writer};
 
@@ -68,6 +75,8 @@ struct Inner {
     config: Config,
     chain: Chain,
     environment: Environment,
+    /// For tests: the one rule of the log that is not kept.
+    without: Option<Rule>,
     state: RwLock<Arc<LogState>>,
     index: tokio::sync::Mutex<Option<Arc<Index>>>,
 }
@@ -121,12 +130,17 @@ impl Repository {
         &self.inner.environment
     }
 
+    /// True but in tests that show what a rule is for.
+    pub(crate) fn keeps(&self, rule: Rule) -> bool {
+        self.inner.without != Some(rule)
+    }
+
     /// The state of the log as last read.
     pub(crate) fn state(&self) -> Arc<LogState> {
         Arc::clone(&self.inner.state.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn set_state(&self, state: LogState) {
+    pub(crate) fn set_state(&self, state: LogState) {
         *self.inner.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
     }
 

@@ -9,12 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Mutex;
 
-use super::Repository;
+use super::{Repository, Rule};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log_record::{Purpose, Record, SessionInfo};
 use crate::format::log_state::{LogState, SessionState};
 use crate::id::{LineageId, SessionId, Token};
-use crate::log::{Append, CHECKPOINT_EVERY};
+use crate::log::{Append, CHECKPOINT_EVERY, NO_SESSION};
 use crate::store::{Holder, SingleWriter, Store, StoredObject};
 
 /// A long session says that it is alive this often.
@@ -29,7 +29,7 @@ pub(crate) struct SessionRequest {
     pub(crate) purpose: Purpose,
     /// Whose lock it takes; `None` for none.
     pub(crate) lineage: Option<LineageId>,
-    /// A silent session of another host counts as dead after this long.
+    /// A silent session of another host counts as dead after this long: whoever holds our lineage; for a prune, anybody.
     pub(crate) fence_after: Duration,
     /// Fence whoever holds the lineage, alive or not.
     pub(crate) takeover: bool,
@@ -82,6 +82,11 @@ impl Session {
         self.id
     }
 
+    /// What the names of our objects end in (rule names-carry-session).
+    pub(crate) fn suffix(&self) -> SessionId {
+        if self.repository.keeps(Rule::NamesCarrySession) { self.id } else { SessionId::from_bytes([1; 8]) }
+    }
+
     /// Appends in the name of the session. `decide` sees the state that the entry will follow and says what may be said; it is asked again
     /// whenever another writer was first.
     pub(crate) async fn say<F>(&self, mut decide: F) -> Result<()>
@@ -93,7 +98,7 @@ impl Session {
         self.repository.chain().advance(&mut state).await?;
         loop {
             // Rule fence-check.
-            if !state.is_open(self.id) {
+            if !state.is_open(self.id) && self.repository.keeps(Rule::FenceCheck) {
                 return Err(self.fenced(&state));
             }
             if let Some(lock) = &*self.lock.lock().await {
@@ -154,6 +159,44 @@ impl Session {
 }
 
 impl Repository {
+    /// Appends in nobody's name: an operator's command, which relies on nothing that could go. `decide` sees the state that the entry will
+    /// follow, and is asked again whenever another writer was first; no records, no entry.
+    pub(crate) async fn say<F>(&self, mut decide: F) -> Result<()>
+    where
+        F: AsyncFnMut(&LogState) -> Result<Vec<Record>>,
+    {
+        let environment = self.environment();
+        let lock = if self.config().store.single_writer { Some(self.lock_store(false).await?) } else { None };
+        let outcome = async {
+            let mut state = LogState::clone(&self.state());
+            self.chain().advance(&mut state).await?;
+            self.opened_index().await?;
+            if lock.is_none() {
+                self.chain().confirm_create_only(&state).await?;
+            }
+            loop {
+                self.set_state(state.clone());
+                let records = decide(&state).await?;
+                if records.is_empty() {
+                    return Ok(());
+                }
+                let appended =
+                    self.chain().append(&mut state, NO_SESSION, records, &*environment.clock, &*environment.entropy);
+                let appended = appended.await?;
+                self.set_state(state.clone());
+                if matches!(appended, Append::Done) {
+                    return Ok(());
+                }
+            }
+        };
+        let outcome = outcome.await;
+        if let Some(lock) = lock {
+            // A lock that stays is named by the next run, which may take it over.
+            let _released = lock.release().await;
+        }
+        outcome
+    }
+
     /// Takes the advisory lock of a store that cannot be shared.
     async fn lock_store(&self, takeover: bool) -> Result<SingleWriter> {
         let process = &self.environment().process;
@@ -194,7 +237,9 @@ impl Repository {
                 records.push(Record::SessionFenced { session: id, why });
             } else {
                 let silent = self.silent_for(session).await?;
-                let patience = if holds_ours { request.fence_after } else { FORGOTTEN_AFTER.max(request.fence_after) };
+                let is_waited_for = holds_ours || request.purpose == Purpose::Prune;
+                let patience =
+                    if is_waited_for { request.fence_after } else { FORGOTTEN_AFTER.max(request.fence_after) };
                 if silent < patience {
                     if holds_ours {
                         return Err(busy(info, silent, patience));

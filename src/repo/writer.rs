@@ -279,7 +279,7 @@ impl Packer {
         let Some(unnamed) = self.builder(kind).seal() else { return Ok(()) };
         let slots = Arc::clone(&self.slots);
         let slot = runtime.block_on(slots.acquire_owned()).expect("the semaphore is never closed");
-        let session = self.session.id();
+        let session = self.session.suffix();
         let store = self.repository.store().clone();
         let upload = async move {
             let sealed = tokio::task::spawn_blocking(move || unnamed.name(session));
@@ -348,7 +348,7 @@ impl Repository {
     /// Stores an index fragment under the session's name.
     pub(crate) async fn store_fragment(&self, session: &Session, fragment: &mut Fragment) -> Result<ObjectName> {
         let stored = Bytes::from(fragment.encode());
-        let name = ObjectName { kind: ObjectKind::Fragment, hash: object_hash(&stored), session: session.id() };
+        let name = ObjectName { kind: ObjectKind::Fragment, hash: object_hash(&stored), session: session.suffix() };
         self.store().put_new(StoredObject::Named(name), vec![stored]).await?;
         Ok(name)
     }

@@ -146,7 +146,7 @@ impl Run {
     }
 
     async fn assert_sound(&self, dice: &mut Dice) {
-        let options = OpenOptions { distrust_state: true };
+        let options = OpenOptions { distrust_state: true, ..OpenOptions::default() };
         let environment = self.environment(dice, false);
         let repository = Repository::open(self.disk.clone(), options, environment).await;
         let repository = repository.unwrap_or_else(|error| panic!("seed {}: {}", self.seed, whole(&error)));

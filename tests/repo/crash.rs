@@ -37,7 +37,10 @@ async fn assert_sound(store: &Store, trees: &[Tree], safe: &[ObjectHash]) -> usi
     // Restores open sessions, and no two may have one name.
     static SEED: AtomicU64 = AtomicU64::new(1_000_000);
     let environment = seeded(SEED.fetch_add(1, Ordering::Relaxed)).0;
-    let repository = Repository::open(store.clone(), OpenOptions { distrust_state: true }, environment).await.unwrap();
+    let repository =
+        Repository::open(store.clone(), OpenOptions { distrust_state: true, ..OpenOptions::default() }, environment)
+            .await
+            .unwrap();
     let backups = repository.backups();
     for id in safe {
         assert!(backups.iter().any(|backup| backup.id == *id), "backup {id} was called done and is not there");

@@ -284,7 +284,7 @@ async fn two_entries_that_changed_places_are_noticed() {
     let mut objects = subject.objects.clone();
     objects.insert(log_path(5), subject.objects[&log_path(6)].clone());
     objects.insert(log_path(6), subject.objects[&log_path(5)].clone());
-    let options = OpenOptions { distrust_state: true };
+    let options = OpenOptions { distrust_state: true, ..OpenOptions::default() };
     let error = Repository::open(store_of(&objects).await, options, seeded(1).0).await.unwrap_err();
     assert!(whole(&error).contains("log entry"), "{error}");
 }

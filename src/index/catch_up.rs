@@ -68,7 +68,7 @@ pub(crate) async fn catch_up(index: &Index, store: &Store, state: &LogState, our
     if !batch.is_empty() {
         index.insert(&batch)?;
     }
-    index.set_live(|pack| state.retired.contains_key(pack) || state.quarantined.contains_key(pack));
+    index.set_live_in(state);
     // Never backwards: that the log is shorter than it was must be noticed by every later check, not only by the first.
     let forward = report.seen.is_none_or(|(head, _)| head <= state.head);
     index.settle(state.head_hash.filter(|_| forward).map(|hash| (state.head, hash)))?;

@@ -16,9 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::catalogue::{Catalogue, Change, Contents, PackInfo, is_ours};
 use super::home::Home;
+use super::marks::Marks;
 use super::run::{Row, Run, RunWriter, Sweep, decode_row, encode_row, merge};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::fragment::Fragment;
+use crate::format::log_state::LogState;
 use crate::id::{ChunkId, EntryHash, ObjectKind, ObjectName, RepositoryId};
 use crate::pack::Location;
 
@@ -66,6 +68,8 @@ pub(crate) struct Index {
     damaged: AtomicBool,
     /// A backup runs: see `stop_counting_damaged`.
     heals: AtomicBool,
+    /// For tests: rule skip-retired is not kept.
+    counts_retired: AtomicBool,
     home: Home,
 }
 
@@ -113,6 +117,7 @@ impl Index {
             writing: Mutex::new(Unsettled { run_next, seen, ..Unsettled::default() }),
             damaged: AtomicBool::new(false),
             heals: AtomicBool::new(false),
+            counts_retired: AtomicBool::new(false),
             home,
         })
     }
@@ -253,6 +258,19 @@ impl Index {
         Ok(())
     }
 
+    /// For tests: packs count although they are retired.
+    pub(crate) fn count_retired(&self) {
+        self.counts_retired.store(true, Ordering::Release);
+    }
+
+    /// Decides which packs count in a state of the log.
+    pub(crate) fn set_live_in(&self, state: &LogState) {
+        let counts_retired = self.counts_retired.load(Ordering::Acquire);
+        self.set_live(|pack| {
+            (!counts_retired && state.retired.contains_key(pack)) || state.quarantined.contains_key(pack)
+        });
+    }
+
     /// Decides which packs count: those of folded fragments, except the ones in `dead`.
     pub(crate) fn set_live(&self, is_dead: impl Fn(&ObjectName) -> bool) {
         let mut packs = self.packs_mut();
@@ -360,6 +378,22 @@ impl Index {
             Sweep::new(run).find(id, visit).map_err(|error| self.doubt(error))?;
         }
         Ok(all)
+    }
+
+    /// Marks for every location there is now.
+    pub(crate) fn marks(&self) -> Marks {
+        Marks::new(self.runs())
+    }
+
+    /// Every folded fragment with the numbers of its packs.
+    pub(crate) fn fragment_packs(&self) -> HashMap<ObjectName, Vec<u32>> {
+        self.packs().fragments.clone()
+    }
+
+    /// Every pack that the index knows, by number, and whether it counts.
+    pub(crate) fn all_packs(&self) -> Vec<(PackInfo, bool)> {
+        let packs = self.packs();
+        packs.infos.iter().copied().zip(packs.live.iter().copied()).collect()
     }
 
     /// Locations kept, whether their packs count or not.

@@ -2,6 +2,7 @@
 //!
 //! - [`db`]: the index itself: look-ups, folding, merging.
 //! - [`catalogue`]: packs, folded fragments and runs, in redb.
+//! - [`marks`]: which locations are of chunks that somebody needs, for prune.
 //! - [`run`]: chunk locations in sorted files.
 //! - [`home`]: the directory they are in, or none.
 //! - [`mod@catch_up`]: brings it to a state of the log.
@@ -14,6 +15,7 @@ mod catalogue;
 mod catch_up;
 mod db;
 mod home;
+mod marks;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -21,3 +23,4 @@ mod tests;
 pub(crate) use catalogue::PackInfo;
 pub(crate) use catch_up::{CatchUp, catch_up, fetch_fragment};
 pub(crate) use db::{Index, sizes};
+pub(crate) use marks::{Marked, Marks};

@@ -136,6 +136,11 @@ impl<'a> Sweep<'a> {
 
     /// Shows every row of an id, which must not be less than the one before.
     pub(super) fn find(&mut self, id: &ChunkId, mut visit: impl FnMut(&Row)) -> Result<()> {
+        self.find_numbered(id, |_, row| visit(row))
+    }
+
+    /// The same, each row with its number in the run.
+    pub(super) fn find_numbered(&mut self, id: &ChunkId, mut visit: impl FnMut(usize, &Row)) -> Result<()> {
         let firsts = &self.run.firsts;
         let wanted = prefix(id.as_bytes());
         // The last block that begins before it; equal prefixes may begin in its middle.
@@ -149,11 +154,11 @@ impl<'a> Sweep<'a> {
             }
             let (rows, _) = self.buffer.as_chunks::<ROW_LEN>();
             let start = rows.partition_point(|row| row[..32] < id.as_bytes()[..]);
-            for row in &rows[start..] {
+            for (at, row) in rows.iter().enumerate().skip(start) {
                 if row[..32] != id.as_bytes()[..] {
                     return Ok(());
                 }
-                visit(row);
+                visit(block * BLOCK_ROWS + at, row);
             }
         }
         Ok(())
@@ -161,7 +166,7 @@ impl<'a> Sweep<'a> {
 }
 
 /// All rows of a run, in order.
-struct RunRows<'a> {
+pub(super) struct RunRows<'a> {
     run: &'a Run,
     block: usize,
     buffer: Vec<u8>,
@@ -169,11 +174,11 @@ struct RunRows<'a> {
 }
 
 impl<'a> RunRows<'a> {
-    fn new(run: &'a Run) -> Self {
+    pub(super) fn new(run: &'a Run) -> Self {
         Self { run, block: 0, buffer: Vec::new(), at: 0 }
     }
 
-    fn next(&mut self) -> Result<Option<&Row>> {
+    pub(super) fn next(&mut self) -> Result<Option<&Row>> {
         if self.at == self.buffer.len() / ROW_LEN {
             let count = BLOCKS_AHEAD.min(self.run.firsts.len() - self.block);
             if count == 0 {

@@ -4,6 +4,7 @@
 //! - [`mod@bench`]: what this machine can do.
 //! - [`restore`]: from a manifest to files.
 //! - [`check`]: is everything there and whole?
+//! - [`prune`]: gives back the space of what no backup needs.
 //! - [`query`]: what the repository and its backups hold.
 //!
 //! A verb takes `&Repository`, tells its progress to a [`crate::progress::Monitor`], never prints, and gives a report that serialises.
@@ -13,6 +14,7 @@ pub mod bench;
 pub mod check;
 mod closure;
 mod prove;
+pub mod prune;
 pub mod query;
 pub mod restore;
 pub(crate) mod target;

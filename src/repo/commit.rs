@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::session::Session;
 use super::writer::Finished;
-use super::{BackupSummary, Manifest, Reach, Repository, Rule};
+use super::{BackupSummary, Manifest, PackSink, Reach, Repository, Rule};
 use crate::codec::{Encoder, Level, object_hash};
 use crate::error::{Error, Result};
 use crate::format::fragment::Fragment;
@@ -21,7 +21,6 @@ use crate::format::log_record::Record;
 use crate::format::log_state::LogState;
 use crate::id::{ChunkId, ObjectHash, ObjectKind, ObjectName};
 use crate::index::{Index, catch_up};
-use crate::pack::PackBuilder;
 use crate::store::StoredObject;
 
 /// A backup that is complete but for its entry in the log.
@@ -55,10 +54,9 @@ impl Repository {
         session
             .say(async |state: &LogState| {
                 let ours: Vec<ObjectName> = fragments.iter().map(|(name, _)| *name).collect();
-                if let Some(fragment) = self.relive(session, index, &commit, state, &ours).await? {
-                    index.insert(std::slice::from_ref(&fragment))?;
-                    fragments.push(fragment);
-                }
+                let saved = self.relive(session, index, &commit, state, &ours).await?;
+                index.insert(&saved)?;
+                fragments.extend(saved);
                 let names = fragments.iter().map(|(name, _)| *name).collect();
                 let mut records =
                     vec![Record::BackupCommitted { manifest, fragments: names, summary: commit.summary.clone() }];
@@ -79,7 +77,7 @@ impl Repository {
         commit: &Commit,
         state: &LogState,
         ours: &[ObjectName],
-    ) -> Result<Option<(ObjectName, Fragment)>> {
+    ) -> Result<Vec<(ObjectName, Fragment)>> {
         let is_dead = |name: &ObjectName| state.retired.contains_key(name) || state.quarantined.contains_key(name);
         let pack_lost = self.keeps(Rule::RevalidateCommit)
             && commit.relied.iter().any(|number| index.pack(*number).is_none_or(|pack| is_dead(&pack.name)));
@@ -88,14 +86,14 @@ impl Repository {
                 .parent
                 .is_some_and(|parent| state.backups.get(&parent).is_none_or(|backup| backup.forgotten.is_some()));
         if !pack_lost && !parent_lost {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         catch_up(index, self.store(), state, ours).await?;
         let lost = self.chunks_without_live_pack(index, &commit.manifest).await?;
         if lost.is_empty() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        self.copy_out(session, index, &lost, state).await.map(Some)
+        self.copy_out(session, index, &lost, state).await
     }
 
     /// Every chunk that a manifest names and no live pack holds.
@@ -118,12 +116,9 @@ impl Repository {
         index: &Index,
         lost: &[ChunkId],
         state: &LogState,
-    ) -> Result<(ObjectName, Fragment)> {
-        let config = self.config();
-        let mut fragment = Fragment::default();
-        let new_builder = |kind| PackBuilder::new(kind, config.family, config.pack_target as usize);
-        let mut builders = [new_builder(ObjectKind::DataPack), new_builder(ObjectKind::MetaPack)];
-        let mut encoder = Encoder::new(Level::new(config.level)?)?;
+    ) -> Result<Vec<(ObjectName, Fragment)>> {
+        let mut sink = PackSink::new(self, session);
+        let mut encoder = Encoder::new(Level::new(self.config().level)?)?;
         for id in lost {
             let location = index.last_resort(id, |name| state.retired.contains_key(name))?;
             let Some((location, pack)) = location.and_then(|location| Some((location, index.pack(location.pack)?)))
@@ -135,23 +130,8 @@ impl Repository {
             };
             let plain = self.read_at(id, &pack, &location).await?;
             let encoded = encoder.encode(&plain, None);
-            let builder = &mut builders[usize::from(pack.name.kind == ObjectKind::MetaPack)];
-            if builder.is_full_for(encoded.payload.len()) {
-                self.store_pack(session, builder, &mut fragment).await?;
-            }
-            builder.push(*id, location.plain_len, encoded.coding, encoded.payload);
+            sink.push(pack.name.kind, *id, location.plain_len, encoded.coding, encoded.payload).await?;
         }
-        for builder in &mut builders {
-            self.store_pack(session, builder, &mut fragment).await?;
-        }
-        let name = self.store_fragment(session, &mut fragment).await?;
-        Ok((name, fragment))
-    }
-
-    async fn store_pack(&self, session: &Session, builder: &mut PackBuilder, fragment: &mut Fragment) -> Result<()> {
-        let Some(unnamed) = builder.seal() else { return Ok(()) };
-        let sealed = unnamed.name(session.suffix());
-        self.store().put_new(StoredObject::Named(sealed.name), vec![sealed.stored.clone()]).await?;
-        fragment.push_pack(sealed.name, sealed.stored.len() as u64, &sealed.table)
+        Ok(sink.finish().await?.fragments)
     }
 }

@@ -3,6 +3,7 @@
 //! - [`create`]: `init` and `open`.
 //! - [`session`]: registration in the log, the lock of a lineage, fencing.
 //! - [`writer`]: new chunks into packs, packs into fragments, fragments into the log.
+//! - [`sink`]: stored chunks into packs of another session.
 //! - [`chunks`]: chunks out of packs, verified, with every spare location tried.
 //! - [`entries`]: the entries of a backup, streamed.
 //! - [`reach`]: every chunk that backups name, streamed.
@@ -18,6 +19,7 @@ mod entries;
 mod reach;
 mod rules;
 mod session;
+mod sink;
 mod writer;
 
 use std::path::PathBuf;
@@ -31,6 +33,7 @@ pub(crate) use reach::Reach;
 #[doc(hidden)]
 pub use rules::Rule;
 pub(crate) use session::{REFRESH_EVERY, Session, SessionRequest};
+pub(crate) use sink::{FRAGMENT_ENTRIES, FRAGMENT_PACKS, PackSink, Sunk};
 pub(crate) use writer::{CodedChunk, Finished, Writer};
 
 pub use crate::format::config::{Chunking, StoreFacts};
@@ -246,6 +249,9 @@ impl Repository {
             return Ok(Arc::clone(index));
         }
         let index = self.open_index().await?;
+        if !self.keeps(Rule::SkipRetired) {
+            index.count_retired();
+        }
         self.check_not_rolled_back(&index).await?;
         Ok(Arc::clone(slot.insert(index)))
     }

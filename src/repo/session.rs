@@ -131,7 +131,12 @@ impl Session {
         let mut records = vec![Record::SessionClosed { session: self.id }];
         let last = state.checkpoint.map_or(0, |(number, _)| number);
         if state.head >= last + CHECKPOINT_EVERY {
-            records.push(self.repository.chain().store_state(state).await?);
+            match self.repository.chain().store_state(state).await {
+                Ok(named) => records.push(named),
+                // Only a hint, and the entry itself may be what frees space.
+                Err(error) if error.is_disk_full() => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(records)
     }
@@ -143,10 +148,14 @@ impl Session {
 
     /// Ends the session without a result.
     pub(crate) async fn close(self) -> Result<()> {
-        let session = &self;
-        let closed = self.say(async |state: &LogState| session.closing_records(state).await).await;
+        let closed = self.say_closed().await;
         self.unlock().await;
         closed
+    }
+
+    /// The same, so that it can be tried again; the advisory lock stays.
+    pub(crate) async fn say_closed(&self) -> Result<()> {
+        self.say(async |state: &LogState| self.closing_records(state).await).await
     }
 
     /// Gives the advisory lock back, if there is one.

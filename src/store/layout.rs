@@ -4,7 +4,7 @@
 //! config                              log/<number, 20 digits>             log-state/<number, 20 digits>-<hash>
 //! packs/<aa>/<hash>-<session>         meta/<aa>/<hash>-<session>          index/<hash>-<session>
 //! manifests/<hash>-<session>          parity/<hash>-<session>             scrub/<hash>-<session>
-//! keys/<slot>                         probe/<token>                       lock
+//! keys/<slot>                         probe/<token>                       lock                ballast
 //! ```
 //!
 //! `<aa>` is the first byte of the hash, so that no directory grows without bound. Hashes have 64 lower-case hex digits,
@@ -75,6 +75,8 @@ pub enum StoredObject {
     Probe(Token),
     /// The advisory lock of a store that cannot be shared.
     Lock,
+    /// Given up on a full disk, so that the log entry that frees space can be written.
+    Ballast,
     /// What an interrupted write left on a local disk: the path it was meant for, `#`, and a number.
     Leftover(String),
     /// Not one of ours.
@@ -96,6 +98,7 @@ impl StoredObject {
             return match text {
                 "config" => Some(Self::Config),
                 "lock" => Some(Self::Lock),
+                "ballast" => Some(Self::Ballast),
                 _ => None,
             };
         };
@@ -135,6 +138,7 @@ impl StoredObject {
         match self {
             Self::Config => "config".to_owned(),
             Self::Lock => "lock".to_owned(),
+            Self::Ballast => "ballast".to_owned(),
             Self::Log(n) => format!("log/{n:0NUMBER_LEN$}"),
             Self::LogState { n, hash } => format!("log-state/{n:0NUMBER_LEN$}-{hash}"),
             Self::Named(name) => named_text(name),
@@ -346,6 +350,7 @@ mod tests {
         vec![
             (StoredObject::Config, "config".to_owned()),
             (StoredObject::Lock, "lock".to_owned()),
+            (StoredObject::Ballast, "ballast".to_owned()),
             (StoredObject::Log(1), "log/00000000000000000001".to_owned()),
             (StoredObject::Log(u64::MAX), "log/18446744073709551615".to_owned()),
             (

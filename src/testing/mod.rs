@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod fuzz;
+pub mod log;
 pub mod s3;
 pub mod scale;
 pub mod scale_source;

@@ -15,6 +15,7 @@ mod crash;
 mod damage;
 mod made;
 mod model;
+mod prune;
 mod real_data;
 mod requests;
 mod support;

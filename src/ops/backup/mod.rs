@@ -24,10 +24,11 @@ pub use plan::Problem;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log_record::Purpose;
+use crate::format::log_state::LogState;
 use crate::id::ObjectHash;
 use crate::index::Index;
 use crate::progress::{Event, Monitor, Phase};
-use crate::repo::{BackupSummary, Commit, Manifest, Repository, Session, SessionRequest, Totals, Writer};
+use crate::repo::{BackupSummary, Commit, Manifest, Repository, Rule, Session, SessionRequest, Totals, Writer};
 use crate::source::{Skipped, Source};
 use crate::units::MIB;
 
@@ -137,7 +138,12 @@ pub async fn backup(
         fence_after: options.fence_after,
         takeover: options.takeover,
     };
+    // For the test that shows what rule open-before-read is for: everything below goes by what was seen before.
+    let before = if repository.keeps(Rule::OpenBeforeRead) { None } else { Some(repository.state()) };
     let session = Arc::new(Session::open(repository, request).await?);
+    if let Some(before) = before {
+        repository.set_state(LogState::clone(&before));
+    }
     let outcome = match run(repository, &session, source, &choice, options, &monitor, started).await {
         Ok((commit, report, index)) => {
             repository.commit(&session, &index, commit).await.map(|id| BackupReport { id, ..report })

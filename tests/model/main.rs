@@ -9,6 +9,7 @@
 
 #[path = "../repo/made.rs"]
 mod made;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

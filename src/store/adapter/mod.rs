@@ -8,6 +8,7 @@ mod faulty;
 mod liar;
 mod recorder;
 mod throttle;
+mod turns;
 
 use std::fmt;
 use std::ops::Range;
@@ -29,6 +30,7 @@ pub use faulty::{Faults, Faulty};
 pub use liar::{Overwriter, Racy};
 pub use recorder::{Counts, Recorder};
 pub use throttle::{Pace, Throttle};
+pub use turns::{Seat, Turns};
 
 /// Objects in one page of a listing, as S3 has it.
 const PAGE_LEN: usize = 1000;

@@ -4,6 +4,7 @@
 //! - [`mod@bench`]: what this machine can do.
 //! - [`restore`]: from a manifest to files.
 //! - [`check`]: is everything there and whole?
+//! - [`mod@forget`]: backups leave the list, come back, are held.
 //! - [`query`]: what the repository and its backups hold.
 //!
 //! A verb takes `&Repository`, tells its progress to a [`crate::progress::Monitor`], never prints, and gives a report that serialises.
@@ -12,6 +13,7 @@ pub mod backup;
 pub mod bench;
 pub mod check;
 mod closure;
+pub mod forget;
 mod prove;
 pub mod query;
 pub mod restore;

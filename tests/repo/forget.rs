@@ -11,7 +11,7 @@ use everpack::ops::forget::{
     ForgetOptions, ForgetPolicy, ForgetReport, Policy, Until, Which, forget, hold, release, unforget,
 };
 use everpack::progress::Silent;
-use everpack::repo::{Environment, OpenOptions, Repository};
+use everpack::repo::{OpenOptions, Repository};
 use everpack::store::Store;
 use everpack::store::adapter::{Faults, Faulty};
 
@@ -259,7 +259,7 @@ async fn a_hold_and_a_forget_at_once_agree() {
         let (for_hold, _) = Faulty::around(&nights.disk, slow(1));
         let (for_forget, _) = Faulty::around(&nights.disk, slow(2));
         let holder = open(&for_hold, 500 + seed).await.unwrap();
-        let forgetter = open(&for_forget, 900 + seed).await.unwrap();
+        let forgetter = open_later(for_forget, 900 + seed).await;
         let by_rule = keeping(last(1));
         let by_name = named(&[id]);
         let options = if seed % 2 == 0 { &by_rule } else { &by_name };
@@ -303,8 +303,10 @@ fn stages_of(repository: &Repository, id: ObjectHash) -> Vec<u32> {
     }
 }
 
-async fn open_gone(store: Store, seed: u64) -> Repository {
-    let environment = Environment { ..seeded(seed).0 };
+/// Opens it some days after the last night.
+async fn open_later(store: Store, seed: u64) -> Repository {
+    let (environment, clock) = seeded(seed);
+    clock.advance(Duration::from_nanos(30 * DAY.unsigned_abs()));
     Repository::open(store, OpenOptions::default(), environment).await.unwrap()
 }
 
@@ -313,7 +315,7 @@ async fn each_command_may_die_at_any_write() {
     let nights = Nights::of(3).await;
     let objects = crate::made::objects_of(&nights.disk).await;
     let (store, faulty) = Faulty::around(&crate::made::store_of(&objects).await, Faults::default());
-    let done = commands(&open_gone(store, 30).await, nights.ids[0]).await;
+    let done = commands(&open_later(store, 30).await, nights.ids[0]).await;
     assert!(done.1.is_none(), "{done:?}");
     let total = faulty.writes();
     assert!(total >= 15, "only {total} writes: nothing is tested");
@@ -321,7 +323,7 @@ async fn each_command_may_die_at_any_write() {
     for writes in 0..=total {
         let disk = crate::made::store_of(&objects).await;
         let (store, faulty) = Faulty::around(&disk, Faults { writes_max: Some(writes), ..Faults::default() });
-        let (done, error) = commands(&open_gone(store, 31).await, nights.ids[0]).await;
+        let (done, error) = commands(&open_later(store, 31).await, nights.ids[0]).await;
         assert!(error.is_none() || faulty.has_crashed(), "after {writes}: {error:?}");
         let fresh = open(&disk, 32).await.unwrap();
         let stages = stages_of(&fresh, nights.ids[0]);
@@ -342,11 +344,11 @@ async fn a_lost_reply_of_any_write_changes_nothing_twice() {
     let nights = Nights::of(3).await;
     let objects = crate::made::objects_of(&nights.disk).await;
     let (store, faulty) = Faulty::around(&crate::made::store_of(&objects).await, Faults::default());
-    commands(&open_gone(store, 30).await, nights.ids[0]).await;
+    commands(&open_later(store, 30).await, nights.ids[0]).await;
     for lost in 1..=faulty.writes() {
         let disk = crate::made::store_of(&objects).await;
         let (store, faulty) = Faulty::around(&disk, Faults { lost_reply_at: Some(lost), ..Faults::default() });
-        let repository = open_gone(store, 31).await;
+        let repository = open_later(store, 31).await;
         let (done, error) = commands(&repository, nights.ids[0]).await;
         let stages = stages_of(&open(&disk, 32).await.unwrap(), nights.ids[0]);
         assert!(stages.contains(&done) || stages.contains(&(done + 1)), "reply {lost}: {done} done, at {stages:?}");
@@ -380,7 +382,7 @@ async fn a_full_disk_says_so_and_changes_nothing() {
         let disk = crate::made::store_of(&objects).await;
         let faults = Faults { full_after: Some(room), ..Faults::default() };
         let (store, faulty) = Faulty::around(&disk, faults);
-        let repository = open_gone(store, 40).await;
+        let repository = open_later(store, 40).await;
         let Err(error) = forget(&repository, &keeping(last(1))).await else { continue };
         assert!(error.is_disk_full(), "{room} bytes: {}", whole(&error));
         assert_eq!(ids(&open(&disk, 41).await.unwrap()), nights.ids);

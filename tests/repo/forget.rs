@@ -143,6 +143,12 @@ async fn a_dry_run_says_the_same_and_changes_nothing() {
     options.dry_run = false;
     let done = forget(&nights.repository, &options).await.unwrap();
     assert_eq!(told.decisions, done.decisions);
+    // Who cannot write may ask all the same, and is told what that is worth.
+    let (full, _) = Faulty::around(&nights.disk, Faults { full_after: Some(0), ..Faults::default() });
+    let asked =
+        forget(&open_later(full, 60).await, &ForgetOptions { dry_run: true, ..keeping(last(1)) }).await.unwrap();
+    assert_eq!((asked.forgotten, asked.kept), (1, 1));
+    assert!(asked.remarks[0].contains("only this machine's clock was used"), "{asked:?}");
     assert_eq!((told.entry, done.forgotten), (None, 3));
     assert_eq!(nights.listed(), nights.ids[3..]);
     let idle = forget(&nights.repository, &options).await.unwrap();

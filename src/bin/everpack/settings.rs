@@ -202,6 +202,15 @@ mod tests {
     }
 
     #[test]
+    fn a_setting_gives_way_to_what_excludes_it() {
+        let file = "quiet = true\n[forget]\nkeep-last = 2\nkeep-tag = ['gold']\nreason = 'monthly'";
+        assert_eq!(typed_by(&["everpack", "forget", "41b7"], file).unwrap(), ["--reason=monthly", "--quiet"]);
+        let all = ["--keep-last=2", "--keep-tag=gold", "--reason=monthly", "--quiet"];
+        assert_eq!(typed_by(&["everpack", "forget"], file).unwrap(), all);
+        assert_eq!(typed_by(&["everpack", "forget", "--keep-last", "3"], file).unwrap(), all[1..]);
+    }
+
+    #[test]
     fn what_no_option_is_called_is_refused_by_name() {
         for (file, word) in [
             ("memroy = '1G'", "memroy"),

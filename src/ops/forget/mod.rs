@@ -20,6 +20,8 @@ mod policy;
 #[cfg(test)]
 mod tests;
 mod unforget;
+#[cfg(test)]
+mod unforget_tests;
 
 pub use believe::Doubt;
 pub use hold::{HoldReport, ReleaseReport, Until, hold, release};

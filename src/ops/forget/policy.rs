@@ -23,7 +23,7 @@ pub struct Policy {
     pub monthly: Option<u32>,
     /// The same with years.
     pub yearly: Option<u32>,
-    /// Whatever is at most so much older than the newest.
+    /// Whatever is at most so much older than the newest; than the one before it, if the newest stands alone.
     pub within: Option<Span>,
     /// Whatever bears one of these tags.
     pub tags: Vec<String>,
@@ -114,10 +114,12 @@ pub(super) fn judge(
             reasons[at].push(Reason::Newest(period, name));
         }
     }
-    if let (Some(span), Some(newest)) = (&policy.within, believed.last()) {
-        let since = group[*newest].started.min(now).minus(span);
+    if let Some(span) = policy.within
+        && let Some(reference) = newest_in_company(&span, group, &believed)
+    {
+        let since = reference.min(now).minus(&span);
         let recent = believed.iter().filter(|at| group[**at].started >= since);
-        recent.for_each(|at| reasons[*at].push(Reason::Within(*span)));
+        recent.for_each(|at| reasons[*at].push(Reason::Within(span)));
     }
     for (backup, reasons) in group.iter().zip(&mut reasons) {
         let wanted = policy.tags.iter().find(|tag| backup.tags.contains(tag));
@@ -136,6 +138,14 @@ pub(super) fn judge(
         reasons.extend(doubt.filter(|_| spare_doubtful).map(Reason::Doubtful));
     }
     reasons
+}
+
+/// What "recent" counts from: the date of the newest backup; of the one before it, if the newest stands alone for the whole span. So one night
+/// with a wrong clock does not make all others old, even where clock, store and forget are one machine.
+fn newest_in_company(span: &Span, group: &[Candidate], believed: &[usize]) -> Option<Timestamp> {
+    let newest = group[*believed.last()?].started;
+    let before = believed.iter().rev().nth(1).map(|at| group[*at].started);
+    Some(before.filter(|before| *before < newest.minus(span)).unwrap_or(newest))
 }
 
 fn last_of(believed: &[usize], count: u32) -> impl Iterator<Item = usize> {

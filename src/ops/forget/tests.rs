@@ -100,6 +100,16 @@ fn what_is_recent_is_counted_from_the_newest_and_not_from_today() {
     assert_eq!(told(&policy, &group, "2031-03-02"), kept, "a source that is no more keeps its last backups");
 }
 
+/// A repository on the machine's own disk, whose clock jumps ten years ahead for one night, and `forget` runs in that night.
+#[test]
+fn one_night_of_a_wrong_clock_does_not_make_the_others_old() {
+    let group = history(&["2026-01-01", "2026-02-19", "2026-02-20", "2036-02-21"]);
+    let policy = Policy { within: Some(Span::days(30)), ..Policy::default() };
+    assert_eq!(told(&policy, &group, "2036-02-21T03:00:00Z"), ["", "within 30d", "within 30d", "within 30d"]);
+    let counted = Policy { daily: Some(2), ..Policy::default() };
+    assert_eq!(told(&counted, &group, "2036-02-21T03:00:00Z"), ["", "", "daily 2026-02-20", "daily 2036-02-21"]);
+}
+
 #[test]
 fn tags_and_holds_keep_and_a_hold_that_is_over_does_not() {
     let mut group = history(&["2026-01-01", "2026-02-01", "2026-03-01", "2026-04-01"]);

@@ -93,7 +93,7 @@ fn choose(state: &LogState, backups: &[ObjectHash]) -> Result<(Vec<ObjectHash>, 
 
 /// Every chunk that some backups name was in a live pack.
 #[derive(Debug)]
-struct Proof {
+pub(super) struct Proof {
     backups: Vec<ObjectHash>,
     chunks: u64,
     // What decides which packs are live.
@@ -104,7 +104,7 @@ struct Proof {
 
 impl Proof {
     /// Looks every chunk up in the state last read.
-    async fn make(repository: &Repository, backups: Vec<ObjectHash>, monitor: &dyn Monitor) -> Result<Self> {
+    pub(super) async fn make(repository: &Repository, backups: Vec<ObjectHash>, monitor: &dyn Monitor) -> Result<Self> {
         let state = repository.state();
         let mut chunks = 0;
         if !backups.is_empty() {
@@ -137,7 +137,7 @@ impl Proof {
     }
 
     /// True if it says the same of these backups in this state: packs may have come since, none may have gone.
-    fn holds_for(&self, backups: &[ObjectHash], state: &LogState) -> bool {
+    pub(super) fn holds_for(&self, backups: &[ObjectHash], state: &LogState) -> bool {
         backups.iter().all(|id| self.backups.contains(id))
             && state.fragments.starts_with(&self.fragments)
             && state.retired == self.retired

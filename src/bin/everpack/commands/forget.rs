@@ -22,7 +22,7 @@ Periods are those of UTC, weeks begin on Monday.
   everpack forget --keep-daily 14 --keep-monthly 12 --dry-run
   everpack forget 41b7e0 --reason 'made by mistake'";
 
-const RULES: &str = "Rules: what to keep";
+const RULES: &str = "Rules (what to keep)";
 const SCOPE: &str = "What the rules are about";
 
 /// Take backups out of the list: by name, or all that no rule keeps.

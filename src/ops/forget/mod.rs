@@ -2,7 +2,7 @@
 //!
 //! - [`believe`]: whose date the rules believe.
 //! - [`policy`]: what the rules keep of a group.
-//! - [`decide`]: what goes, against one state of the log.
+//! - [`mod@decide`]: what goes, against one state of the log.
 //! - [`mod@hold`], [`mod@unforget`]: the other verbs.
 //! - [`clocks`]: what time it is.
 //!

@@ -269,7 +269,8 @@ impl Repository {
         let probe = StoredObject::Probe(Token::from_bytes(self.environment().entropy.array()?));
         self.store().put_new(&probe, vec![Bytes::from_static(b"what time is it?")]).await?;
         let written = self.store().head(&probe).await?;
-        self.store().delete(&probe).await?;
+        // Whoever may not delete may ask all the same; an object that stays is empty talk.
+        let _stays = self.store().delete(&probe).await;
         Ok(written.map(|written| written.last_modified))
     }
 }

@@ -132,8 +132,8 @@ impl Proof {
                 }
             }
         }
-        let LogState { fragments, retired, quarantined, .. } = LogState::clone(&state);
-        Ok(Self { backups, chunks, fragments, retired, quarantined })
+        let (fragments, retired) = (state.fragments.clone(), state.retired.clone());
+        Ok(Self { backups, chunks, fragments, retired, quarantined: state.quarantined.clone() })
     }
 
     /// True if it says the same of these backups in this state: packs may have come since, none may have gone.

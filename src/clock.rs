@@ -2,7 +2,11 @@
 //!
 //! Times are for people and for patience, never for safety: no rule of the log compares them.
 
+mod calendar;
+
 use std::sync::atomic::{AtomicI64, Ordering};
+
+pub use calendar::{Period, Span};
 
 /// A point in time: nanoseconds since 1970-01-01 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -4,6 +4,7 @@
 //! - [`mod@bench`]: what this machine can do.
 //! - [`restore`]: from a manifest to files.
 //! - [`check`]: is everything there and whole?
+//! - [`mod@forget`]: backups leave the list, come back, are held.
 //! - [`prune`]: gives back the space of what no backup needs.
 //! - [`query`]: what the repository and its backups hold.
 //!
@@ -13,6 +14,7 @@ pub mod backup;
 pub mod bench;
 pub mod check;
 mod closure;
+pub mod forget;
 mod prove;
 pub mod prune;
 pub mod query;

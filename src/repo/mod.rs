@@ -6,6 +6,7 @@
 //! - [`sink`]: stored chunks into packs of another session.
 //! - [`chunks`]: chunks out of packs, verified, with every spare location tried.
 //! - [`entries`]: the entries of a backup, streamed.
+//! - [`forgotten`]: the backups that were forgotten and are still there.
 //! - [`reach`]: every chunk that backups name, streamed.
 //! - [`rules`]: the rules of the log by name, for the tests that switch one off.
 //! - [`commit`]: the proof that everything a backup names is live, and the entry that makes it exist.
@@ -16,6 +17,7 @@ mod chunks;
 mod commit;
 mod create;
 mod entries;
+mod forgotten;
 mod reach;
 mod rules;
 mod session;
@@ -43,7 +45,7 @@ pub use crate::format::manifest::{Manifest, Totals};
 pub use crate::format::segment::{Entry, EntryKind, FileFormat, Piece, Pieces, Transform};
 pub use crate::log::Process;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::entropy::Entropy;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::config::Config;
@@ -91,9 +93,21 @@ pub struct BackupInfo {
     pub id: ObjectHash,
     /// The log entry that committed it: later backups have greater ones, whatever the clocks say.
     pub entry: u64,
+    /// The log entry that forgot it.
+    pub forgotten: Option<u64>,
+    /// It cannot be forgotten until then; a time that is past holds nothing.
+    pub held_until: Option<Timestamp>,
     /// The rest.
     #[serde(flatten)]
     pub summary: BackupSummary,
+}
+
+impl From<&BackupState> for BackupInfo {
+    fn from(state: &BackupState) -> Self {
+        let BackupState { manifest, entry, forgotten, held_until, summary } = state;
+        let (entry, forgotten, held_until) = (*entry, *forgotten, *held_until);
+        Self { id: manifest.hash, entry, forgotten, held_until, summary: summary.clone() }
+    }
 }
 
 impl Repository {
@@ -157,11 +171,7 @@ impl Repository {
 
     /// The committed, unforgotten backups, oldest first.
     pub fn backups(&self) -> Vec<BackupInfo> {
-        let state = self.state();
-        let listed = state.listed().into_iter();
-        listed
-            .map(|backup| BackupInfo { id: backup.manifest.hash, entry: backup.entry, summary: backup.summary.clone() })
-            .collect()
+        self.state().listed().into_iter().map(BackupInfo::from).collect()
     }
 
     /// A backup by id, by a unique prefix of one, or `latest` (of all, or of a lineage as `latest:NAME`).
@@ -182,23 +192,10 @@ impl Repository {
                 });
             }
         }
-        let prefix = spec.to_ascii_lowercase();
-        if prefix.len() < 4 || !prefix.bytes().all(|c| c.is_ascii_hexdigit()) {
-            let message = format!("backup {spec:?}: give `latest`, an id, or at least four hexadecimal digits of one");
-            return Err(Error::invalid(message));
-        }
-        let mut found = backups.into_iter().filter(|backup| backup.id.to_string().starts_with(&prefix));
-        match (found.next(), found.next()) {
-            (Some(backup), None) => Ok(backup),
-            (Some(a), Some(b)) => {
-                let message = format!("backup {spec:?}: fits more than one ({} and {}); give more digits", a.id, b.id);
-                Err(Error::invalid(message))
-            }
-            (None, _) => {
-                let message = format!("backup {spec:?}: there is none of that id; `everpack list` shows what there is");
-                Err(Error::new(ErrorKind::NotFound, message))
-            }
-        }
+        forgotten::pick(&backups, spec)?.cloned().ok_or_else(|| {
+            let message = format!("backup {spec:?}: there is none of that id; `everpack list` shows what there is");
+            Error::new(ErrorKind::NotFound, message)
+        })
     }
 
     /// Reads the root object of a backup, verified by its name.

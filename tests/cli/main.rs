@@ -1,11 +1,13 @@
 //! The command line, run as a user runs it: what it prints, where, and how it exits.
 //!
 //! - `help`: the help texts are committed beside this file and compared.
+//! - `retention`: forget, unforget, hold, release.
 //! - `scenarios`: the main job, and what goes wrong in it.
 //! - `settings`: everpack.toml, the environment, and which of them wins.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod help;
+mod retention;
 mod scenarios;
 mod settings;
 mod support;

@@ -13,6 +13,7 @@ mod basics;
 mod bucket;
 mod crash;
 mod damage;
+mod forget;
 mod made;
 mod model;
 mod prune;

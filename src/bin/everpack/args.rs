@@ -11,7 +11,8 @@ use everpack::ops::restore::Framing;
 use everpack::units::{MIB, parse_bytes};
 
 use crate::commands::{
-    backup, bench, cat, check, completions, diff, find, init, list, ls, man, probe, prune, restore, show, stats, tae,
+    backup, bench, cat, check, completions, diff, find, forget, hold, init, list, ls, man, probe, prune, release,
+    restore, show, stats, tae, unforget,
 };
 
 const LONG_ABOUT: &str = "\
@@ -114,6 +115,10 @@ pub(crate) enum Command {
     Restore(restore::RestoreArgs),
     Check(check::CheckArgs),
     Scrub(check::ScrubArgs),
+    Forget(forget::ForgetArgs),
+    Unforget(unforget::UnforgetArgs),
+    Hold(hold::HoldArgs),
+    Release(release::ReleaseArgs),
     Prune(prune::PruneArgs),
     Stats(stats::StatsArgs),
     Tae(tae::TaeArgs),

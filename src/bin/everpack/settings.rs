@@ -107,7 +107,8 @@ fn from_table(command: &clap::Command, given: &ArgMatches, table: &Table) -> Res
                 let found = find_arg(subcommand, key).or_else(|| find_arg(command, key));
                 let arg = found.ok_or_else(|| unknown(&format!("{}.{key}", subcommand.get_name())))?;
                 let arguments = arguments(arg, key, value)?;
-                if running == Some(subcommand.get_name()) && !is_given(given, arg) {
+                let is_meant = running == Some(subcommand.get_name());
+                if is_meant && !is_given(given, arg) && !is_excluded(given, subcommand, arg) {
                     typed.extend(arguments);
                 }
             }
@@ -134,6 +135,12 @@ fn unknown(key: &str) -> Error {
 fn is_given(given: &ArgMatches, arg: &Arg) -> bool {
     let source = innermost(given).value_source(arg.get_id().as_str());
     matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+}
+
+/// True if the command line or the environment says something that cannot stand beside it: `forget 41b7` beside rules in the file.
+fn is_excluded(given: &ArgMatches, command: &clap::Command, arg: &Arg) -> bool {
+    let excludes = |other: &Arg| command.get_arg_conflicts_with(other).iter().any(|one| one.get_id() == arg.get_id());
+    command.get_arguments().any(|other| is_given(given, other) && excludes(other))
 }
 
 /// One setting as it would be typed.
@@ -192,6 +199,15 @@ mod tests {
         let file = "memory = '1G'\n[backup]\nmemory = '2G'";
         assert_eq!(typed_by(&["everpack", "backup", "/x"], file).unwrap(), ["--memory=2G"]);
         assert_eq!(typed_by(&["everpack", "list"], file).unwrap(), ["--memory=1G"]);
+    }
+
+    #[test]
+    fn a_setting_gives_way_to_what_excludes_it() {
+        let file = "quiet = true\n[forget]\nkeep-last = 2\nkeep-tag = ['gold']\nreason = 'monthly'";
+        assert_eq!(typed_by(&["everpack", "forget", "41b7"], file).unwrap(), ["--reason=monthly", "--quiet"]);
+        let all = ["--keep-last=2", "--keep-tag=gold", "--reason=monthly", "--quiet"];
+        assert_eq!(typed_by(&["everpack", "forget"], file).unwrap(), all);
+        assert_eq!(typed_by(&["everpack", "forget", "--keep-last", "3"], file).unwrap(), all[1..]);
     }
 
     #[test]

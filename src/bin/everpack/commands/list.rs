@@ -1,5 +1,6 @@
 //! `list`: the backups of a repository.
 
+use everpack::clock::{Clock, SystemClock, Timestamp};
 use everpack::error::Result;
 use everpack::repo::BackupInfo;
 use everpack::source::display_path;
@@ -16,7 +17,8 @@ of it was new, and how much was stored for it after compression.
 
 Each one restores by itself. Name it by the first digits of its id (at least four), or by `latest` or `latest:LINEAGE`.
 
-  everpack list --lineage shop --tag nightly";
+  everpack list --lineage shop --tag nightly
+  everpack list --forgotten          what `everpack unforget` may bring back";
 
 /// List the backups.
 #[derive(Debug, clap::Args)]
@@ -28,11 +30,14 @@ pub(crate) struct ListArgs {
     /// Only backups with this tag.
     #[arg(long, value_name = "TAG")]
     tag: Option<String>,
+    /// The backups that were forgotten and not yet pruned, instead.
+    #[arg(long)]
+    forgotten: bool,
 }
 
 pub(crate) async fn run(context: &Context, args: ListArgs) -> Result<Exit> {
     let repository = open_repository(&context.globals).await?;
-    let mut backups = repository.backups();
+    let mut backups = if args.forgotten { repository.forgotten() } else { repository.backups() };
     backups.retain(|backup| {
         let summary = &backup.summary;
         args.lineage.as_ref().is_none_or(|lineage| &summary.lineage_name == lineage)
@@ -53,6 +58,8 @@ fn text(context: &Context, backups: &[BackupInfo]) -> String {
         if summary.partial {
             remarks.insert(0, "PARTIAL".to_owned());
         }
+        remarks.extend(backup.held_until.map(told_hold));
+        remarks.extend(backup.forgotten.map(|entry| format!("forgotten by log entry {entry}")));
         table.add_row(vec![
             context.short(&backup.id),
             summary.started.to_local(),
@@ -65,4 +72,10 @@ fn text(context: &Context, backups: &[BackupInfo]) -> String {
         ]);
     }
     render(&table)
+}
+
+/// `held until …`; a hold that is over says so.
+pub(crate) fn told_hold(until: Timestamp) -> String {
+    let is_over = until <= SystemClock.now();
+    format!("{} until {}", if is_over { "was held" } else { "held" }, until.to_local())
 }

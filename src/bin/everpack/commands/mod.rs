@@ -8,6 +8,8 @@ pub(crate) mod completions;
 pub(crate) mod diff;
 pub(crate) mod entry;
 pub(crate) mod find;
+pub(crate) mod forget;
+pub(crate) mod hold;
 pub(crate) mod html;
 pub(crate) mod init;
 pub(crate) mod list;
@@ -15,10 +17,12 @@ pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod probe;
 pub(crate) mod prune;
+pub(crate) mod release;
 pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod stats;
 pub(crate) mod tae;
+pub(crate) mod unforget;
 
 use everpack::error::Result;
 
@@ -78,6 +82,10 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit> {
         Command::Restore(args) => restore::run(context, args).await,
         Command::Check(args) => check::run(context, args.backups, args.read, args.read_data).await,
         Command::Scrub(args) => check::run(context, args.backups, args.read, true).await,
+        Command::Forget(args) => forget::run(context, args).await,
+        Command::Unforget(args) => unforget::run(context, args).await,
+        Command::Hold(args) => hold::run(context, args).await,
+        Command::Release(args) => release::run(context, args).await,
         Command::Prune(args) => prune::run(context, args).await,
         Command::Stats(args) => stats::run(context, args).await,
         Command::Tae(args) => tae::run(context, args).await,

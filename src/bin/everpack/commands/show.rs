@@ -6,6 +6,7 @@ use everpack::source::display_path;
 use everpack::units;
 
 use super::Context;
+use super::list::told_hold;
 use crate::errors::Exit;
 use crate::open::open_repository;
 use crate::output::plural;
@@ -66,7 +67,8 @@ fn text(shown: &Shown) -> String {
         lines.push(format!("tags      {}", tags.join(" ")));
     }
     if let Some(until) = shown.held_until {
-        lines.push(format!("held      until {}", until.to_local()));
+        let told = told_hold(until);
+        lines.push(format!("hold      {told}"));
     }
     for (name, value) in &shown.facts {
         lines.push(format!("{:<9} {}", show(name), show(value)));

@@ -11,6 +11,7 @@ import shutil
 import threading
 
 from ledger import DONE, REFUSED, UNKNOWN
+from processes import brief
 from trees import MadeTree, TableTree, difference, listing
 
 KEEP_MAX = 4
@@ -47,14 +48,14 @@ class Actors:
                 self.soak.runner.count(f"{verb} busy")
             return
         if "panicked" in ran.err:
-            raise Failure(f"{verb} panicked: {ran.err}")
+            raise Failure(f"{verb} panicked: {brief(ran)}")
         if ran.code == 2 or ran.code == 5:
-            raise Failure(f"{verb} ended with {ran.code}: {ran.out}{ran.err}")
+            raise Failure(f"{verb} ended with {ran.code}: {brief(ran)}")
         if ran.killed or (excused and ran.code in (1, 3)):
             return
         if self.is_gone(verb, ran):
             return
-        raise Failure(f"{verb} ended with {ran.code}, and nothing was done to it: {ran.out}{ran.err}")
+        raise Failure(f"{verb} ended with {ran.code}, and nothing was done to it: {brief(ran)}")
 
     def is_gone(self, verb, ran):
         """A restore of, or an operation on, a backup that somebody forgets in the same moment: the caller knows."""
@@ -181,9 +182,9 @@ class Actors:
                 raise Failure(f"restore of {backup} from {repository.name} differs from its source: " + "; ".join(differs[:5]))
         elif ran.code == 1 and not ran.disturbed and ran.ended - ran.began <= soak.fence:
             if repository.name not in attempt.forgettable:
-                raise Failure(f"restore of {backup} from {repository.name}, which nobody forgot: {ran.err}")
+                raise Failure(f"restore of {backup} from {repository.name}, which nobody forgot: {brief(ran)}")
             if "forgotten" not in ran.err and "no backup" not in ran.err:
-                raise Failure(f"restore of {backup}, which may have been forgotten, failed for another reason: {ran.err}")
+                raise Failure(f"restore of {backup}, which may have been forgotten, failed for another reason: {brief(ran)}")
 
     def scrub(self, name, luck):
         repository = luck.choice(self.soak.readable())
@@ -196,7 +197,7 @@ class Actors:
         verb = luck.choice(["check", "stats", "list"])
         self.everpack(name, verb, ["--json", "-r", repository.url, verb], luck, 0.05)
         if luck.random() < 0.1:
-            self.soak.runner.drop_caches(luck)
+            self.soak.runner.lose_a_cache(luck)
 
     # --- upkeep ----------------------------------------------------------------------------------------------------------
 

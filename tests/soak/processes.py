@@ -7,7 +7,6 @@ another host still lives.
 import glob
 import json
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -38,6 +37,10 @@ class Host:
 
     def __init__(self, name, cache, far):
         self.name, self.cache, self.far = name, cache, far
+        self.generation = 0
+
+    def directory(self, below):
+        return "none" if self.cache == "none" else os.path.join(below, f"{self.cache}-{self.generation}")
 
 
 def far_command():
@@ -87,7 +90,7 @@ class Runner:
         """Runs everpack with these arguments. `luck` decides by itself what happens to it; without, nothing does."""
         host = host or (luck.choice(self.hosts) if luck else self.hosts[0])
         environment = dict(self.environment)
-        environment["EVERPACK_CACHE"] = "none" if host.cache == "none" else os.path.join(self.caches, host.cache)
+        environment["EVERPACK_CACHE"] = host.directory(self.caches)
         years = 0
         if luck and self.clocks and luck.random() < 0.3:
             years = luck.choice([-10, 10])
@@ -135,12 +138,10 @@ class Runner:
         after = out.split("Commands:", 1)[-1].split("\n\n", 1)[0]
         return {line.split()[0] for line in after.splitlines() if line.startswith("  ") and line[2:3].isalpha()}
 
-    def drop_caches(self, luck):
-        """No local state is needed: somebody removes a cache."""
-        caches = sorted(os.listdir(self.caches)) if os.path.isdir(self.caches) else []
-        if caches:
-            shutil.rmtree(os.path.join(self.caches, luck.choice(caches)), ignore_errors=True)
-            self.count("caches removed")
+    def lose_a_cache(self, luck):
+        """No local state is needed: from now on a host has none. (Those who run go on with what they have open.)"""
+        luck.choice(self.hosts).generation += 1
+        self.count("caches lost")
 
 
 def disturb(pid, fate, after, nap, gone, disturbed):
@@ -167,3 +168,12 @@ def signal_group(pid, number):
 def plain(err):
     """Standard error without the lines of progress."""
     return "\n".join(line for line in err.splitlines() if not line.startswith('{"event"'))
+
+
+def brief(ran):
+    """What a run said, short enough to be read: the first findings, or the end of what it printed."""
+    try:
+        findings = [f"{finding['severity']}: {finding['object']}: {finding['what']}" for finding in ran.json()["findings"]]
+        return "\n".join(findings[:5])
+    except (ValueError, KeyError, TypeError):
+        return (ran.out[-1500:] + plain(ran.err)[-1500:]).strip()

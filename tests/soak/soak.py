@@ -16,7 +16,7 @@ import time
 
 from actors import Actors, Failure
 from ledger import REFUSED, Ledger
-from processes import Runner
+from processes import Runner, brief
 from trees import difference, listing
 
 WANTED = {"init", "backup", "list", "restore", "check", "scrub", "stats", "forget", "unforget", "hold", "prune", "replicate"}
@@ -172,7 +172,7 @@ class Soak:
         """Runs what has to succeed now."""
         ran = self.runner.run("end", ["--json", *arguments])
         if ran.code != 0:
-            raise Failure(f"{' '.join(arguments)}: exit {ran.code}: {ran.out}{ran.err}")
+            raise Failure(f"{' '.join(arguments)}: exit {ran.code}: {brief(ran)}")
         return ran
 
     def prune(self, repository):

@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """An object store 50 ms away: how much of the bandwidth of N parallel streams replicate and scrub reach.
 
-    benches/field/far.py --size 512M --streams 8 --rtt 50 --work /mnt/disk/far --out results
+    benches/field/far.py --size 512M --streams 8 --rtt 50 --link 64M --work /mnt/disk/far --out results
 
 The store is a moto server (started here, or named by EVERPACK_TEST_S3_*) behind a TCP proxy of this program. The proxy is a
-delay line: every piece of data that arrives, in either direction, is passed on half the round trip later, in order; a new
-connection waits one round trip more, as its handshake would. It limits no bandwidth beyond 8 MiB under way per
-connection and direction, loses nothing, and is the same for everybody.
+delay line behind a link: all connections share `--link` bytes a second in each direction, first come first served; every piece
+of data is passed on half the round trip after it has left the link, in order; a new connection waits one round trip more, as
+its handshake would. A connection has at most 1 MiB under way in each direction (so one alone does not fill the link). Nothing
+is lost, and it is the same for everybody. `--link 0` leaves only the delay.
 
 The yardstick for each row is N threads of this program that PUT or GET objects of 32 MiB of the same number of bytes
-through the same proxy, on connections kept open. Server, proxy and programs share this machine's processors, so the
-absolute rates say little; the ratio is the figure.
+through the same proxy, on connections kept open. Server, proxy and programs share this machine's processors: the link must be
+slow enough that they are not the limit, or the ratio says how much work verifying is.
 """
 
 import argparse
@@ -23,15 +24,17 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
+import sys
 import threading
 import time
 import urllib.parse
 
 from shared import MIB, TOP, Bench, bytes_of, data_program, die, everpack_program, files
 
-WINDOW = 8 * MIB
+WINDOW = MIB
 OBJECT = 32 * MIB
 
 
@@ -40,6 +43,7 @@ def arguments():
     parser.add_argument("--size", default="512M", help="of the data (512M)")
     parser.add_argument("--streams", type=int, default=8, help="transfers of replicate, and threads of the yardstick (8)")
     parser.add_argument("--rtt", type=float, default=50, help="round trip in milliseconds (50)")
+    parser.add_argument("--link", default="64M", help="bytes a second in each direction, all connections together; 0 for any (64M)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--operations", default="push scrub pull", help="some of: push scrub pull")
     parser.add_argument("--seed", type=int, default=1)
@@ -48,22 +52,41 @@ def arguments():
     return parser.parse_args()
 
 
+def size(text):
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    return float(text[:-1]) * units[text[-1]] if text[-1:] in units else float(text)
+
+
 # --- the proxy ---------------------------------------------------------------------------------------------------------------
 
 
-async def delay_line(reader, writer, delay, first):
-    """Passes on what it reads, each piece `delay` seconds after it came; the first ones wait for `first` more."""
+class Link:
+    """One direction of the line: what was put on it first leaves it first."""
+
+    def __init__(self, rate):
+        self.rate, self.free = rate, 0.0
+
+    def leaves(self, length):
+        """When a piece that comes now has left the link."""
+        now = time.monotonic()
+        if self.rate:
+            self.free = max(self.free, now) + length / self.rate
+            return self.free
+        return now
+
+
+async def delay_line(reader, writer, link, delay, first):
+    """Passes on what it reads, each piece `delay` seconds after it left the link; the first ones wait for `first` more."""
     queue, under_way, room = asyncio.Queue(), 0, asyncio.Event()
-    room.set()
     not_before = time.monotonic() + first
 
     async def take():
         nonlocal under_way
         try:
-            while data := await reader.read(256 << 10):
-                queue.put_nowait((time.monotonic() + delay, data))
+            while data := await reader.read(64 << 10):
+                queue.put_nowait((link.leaves(len(data)) + delay, data))
                 under_way += len(data)
-                if under_way > WINDOW:
+                while under_way > WINDOW:
                     room.clear()
                     await room.wait()
         except ConnectionError:
@@ -75,15 +98,14 @@ async def delay_line(reader, writer, delay, first):
         while True:
             due, data = await queue.get()
             wait = max(due, not_before) - time.monotonic()
-            if wait > 0:
+            if wait > 0.0005:
                 await asyncio.sleep(wait)
             if not data:
                 break
             writer.write(data)
             await writer.drain()
             under_way -= len(data)
-            if under_way <= WINDOW:
-                room.set()
+            room.set()
         writer.write_eof()
     except (ConnectionError, OSError):
         writer.close()
@@ -94,20 +116,20 @@ async def delay_line(reader, writer, delay, first):
 class Proxy:
     """Runs in a process of its own, so that it does not share this one's interpreter."""
 
-    def __init__(self, host, port, rtt):
-        with_port = subprocess.Popen(
-            ["python3", os.path.abspath(__file__), "--proxy", host, str(port), str(rtt)], stdout=subprocess.PIPE, text=True
-        )
-        self.process = with_port
-        self.port = int(with_port.stdout.readline())
+    def __init__(self, host, port, rtt, link):
+        command = [sys.executable, os.path.abspath(__file__), "--proxy", host, str(port), str(rtt), str(link)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline())
 
     def stop(self):
         self.process.terminate()
         self.process.wait()
 
 
-async def serve(host, port, rtt):
-    delay = rtt / 2000
+async def serve(host, port, rtt, rate):
+    delay, there, back = rtt / 2000, Link(rate), Link(rate)
+    # Connections that are still open need no farewell.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
     async def connected(reader, writer):
         try:
@@ -116,7 +138,9 @@ async def serve(host, port, rtt):
             writer.close()
             return
         await asyncio.gather(
-            delay_line(reader, far_writer, delay, 2 * delay), delay_line(far_reader, writer, delay, 0), return_exceptions=True
+            delay_line(reader, far_writer, there, delay, 2 * delay),
+            delay_line(far_reader, writer, back, delay, 0),
+            return_exceptions=True,
         )
         writer.close()
         far_writer.close()
@@ -266,7 +290,7 @@ class Far:
 
     def table(self):
         options = self.options
-        print(f"\n{self.packs / MIB:.0f} MiB of packs, {options.rtt:g} ms round trip, {options.streams} streams, medians of {options.rounds} rounds, "
+        print(f"\n{self.packs / MIB:.0f} MiB of packs, {options.rtt:g} ms round trip, link {options.link}, {options.streams} streams, medians of {options.rounds} rounds, "
               f"{os.cpu_count()} cores shared with the server.\n")
         print("| operation | MiB/s | parallel streams, MiB/s | share | CPU s | peak anon MiB |")
         print("|---|---:|---:|---:|---:|---:|")
@@ -296,7 +320,7 @@ def main():
     try:
         server, ours = start_server(moto)
         address = urllib.parse.urlsplit(server["ENDPOINT"])
-        proxy = Proxy(address.hostname, address.port, options.rtt)
+        proxy = Proxy(address.hostname, address.port, options.rtt, size(options.link))
         Far(options, bench, proxy.port, server).run()
     finally:
         if proxy:
@@ -307,9 +331,7 @@ def main():
 
 
 if __name__ == "__main__":
-    import sys
-
     if sys.argv[1:2] == ["--proxy"]:
-        asyncio.run(serve(sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
+        asyncio.run(serve(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), float(sys.argv[5])))
     else:
         main()

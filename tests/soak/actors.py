@@ -51,7 +51,10 @@ class Actors:
             raise Failure(f"{verb} panicked: {brief(ran)}")
         if ran.code == 2 or ran.code == 5:
             raise Failure(f"{verb} ended with {ran.code}: {brief(ran)}")
-        if ran.killed or (excused and ran.code in (1, 3)):
+        # A signal before anybody listens for it ends a process at once.
+        if ran.code < 0 and ran.disturbed in ("KILL", "TERM", "INT"):
+            return
+        if excused and ran.code in (1, 3):
             return
         if self.is_gone(verb, ran):
             return
@@ -183,7 +186,7 @@ class Actors:
         elif ran.code == 1 and not ran.disturbed and ran.ended - ran.began <= soak.fence:
             if repository.name not in attempt.forgettable:
                 raise Failure(f"restore of {backup} from {repository.name}, which nobody forgot: {brief(ran)}")
-            if "forgotten" not in ran.err and "no backup" not in ran.err:
+            if not any(word in ran.err for word in ("there is none of that id", "forgotten")):
                 raise Failure(f"restore of {backup}, which may have been forgotten, failed for another reason: {brief(ran)}")
 
     def scrub(self, name, luck):

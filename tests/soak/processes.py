@@ -24,10 +24,6 @@ class Ran:
         # "", "KILL", "TERM", "INT" or "STOP": what was done to it.
         self.disturbed, self.began, self.ended = disturbed, began, ended
 
-    @property
-    def killed(self):
-        return self.disturbed == "KILL" and self.code < 0
-
     def json(self):
         return json.loads(self.out)
 

@@ -47,6 +47,12 @@ struct Arguments {
     /// The merge night; 0 for none. [default: the last of --nights]
     #[arg(long)]
     merge_night: Option<u32>,
+    /// There is a merge every so many nights as well; 0 for none.
+    #[arg(long, default_value_t = 0)]
+    merge_every: u32,
+    /// Nights drop as much as they add.
+    #[arg(long)]
+    steady: bool,
     /// Other seeds, other data.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -106,6 +112,8 @@ fn run(arguments: &Arguments, say: &mut dyn FnMut(String)) -> Result<()> {
         new_ppm: arguments.new,
         merge_ppm: arguments.merge,
         merge_night,
+        merge_every: arguments.merge_every,
+        steady: arguments.steady,
     };
     let nights: Vec<(u32, PathBuf)> = match arguments.night {
         Some(0) => return Err(Error::invalid("nights are counted from 1")),

@@ -22,6 +22,10 @@ pub(crate) struct Options {
     pub(crate) merge_ppm: u64,
     /// The night of the merge; none if 0.
     pub(crate) merge_night: u32,
+    /// Every so many nights there is a merge as well; none if 0.
+    pub(crate) merge_every: u32,
+    /// Nights drop as much as they add, objects of any age, so that the size stays.
+    pub(crate) steady: bool,
 }
 
 /// Row ids `first`, `first + stride`, …
@@ -87,8 +91,11 @@ pub(crate) fn objects_of_night(options: &Options, night: u32) -> Result<Vec<Spec
     for night in 2..=night {
         planner.night = night;
         planner.churn();
-        if night == options.merge_night {
+        if night == options.merge_night || (options.merge_every > 0 && night % options.merge_every == 0) {
             planner.merge();
+        }
+        if options.steady {
+            planner.drop_to_size();
         }
     }
     planner.synthesize();
@@ -213,6 +220,29 @@ impl<'a> Planner<'a> {
             let pick = self.random.below(candidates.len() as u64);
             self.objects.swap_remove(candidates[usize::try_from(pick).unwrap_or(0)]);
         }
+    }
+
+    /// Deletes objects of earlier nights, whichever, until the size is that of night 1.
+    fn drop_to_size(&mut self) {
+        let mut size: u64 = self.objects.iter().map(|spec| self.len_of(spec)).sum();
+        let mut old: Vec<usize> = (0..self.objects.len()).filter(|&at| self.objects[at].night < self.night).collect();
+        let mut dropped = Vec::new();
+        while size > self.options.size && !old.is_empty() {
+            let pick = self.random.below(old.len() as u64);
+            let at = old.swap_remove(usize::try_from(pick).unwrap_or(0));
+            size -= self.len_of(&self.objects[at]);
+            dropped.push(at);
+        }
+        dropped.sort_unstable();
+        for at in dropped.into_iter().rev() {
+            self.objects.swap_remove(at);
+        }
+    }
+
+    /// About how long an object is; 0 of the small tables.
+    fn len_of(&self, spec: &Spec) -> u64 {
+        let at = Table::SHARES.into_iter().position(|(table, _)| table == spec.table);
+        at.map_or(0, |at| spec.rows() * self.block_len[at] / 8192)
     }
 
     fn merge(&mut self) {

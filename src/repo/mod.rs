@@ -214,6 +214,10 @@ impl Repository {
     /// Compares the log with the newest entry that this host has seen of it before.
     async fn check_not_rolled_back(&self, index: &Index) -> Result<()> {
         let Some((number, hash)) = index.seen()? else { return Ok(()) };
+        // Another process of this host may have seen more since we read the log, while we waited for the index: look again first.
+        if number > self.state().head {
+            self.refresh().await?;
+        }
         let state = self.state();
         let same = match number.cmp(&state.head) {
             std::cmp::Ordering::Equal => state.head_hash == Some(hash),

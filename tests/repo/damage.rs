@@ -347,3 +347,19 @@ async fn who_has_seen_a_later_log_notices_a_rollback() {
         }
     }
 }
+
+/// Many processes of one host share a cache. One that read the log, and then waited for another one's index, finds in it an entry
+/// that it did not read: the log went on, not backwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_grew_while_the_index_was_waited_for_did_not_go_backwards() {
+    let subject = subject(200).await;
+    let cache = scratch();
+    let store = store_of(&subject.objects).await;
+    let slow = open_cached(&store, cache.path(), 1).await.unwrap();
+    let quick = open_cached(&store, cache.path(), 2).await.unwrap();
+    back_up(&quick, "/other", &tree_of(1, 100)).await.unwrap();
+    drop(quick);
+    let (id, tree) = subject.trees.last().unwrap();
+    assert_restores(&slow, *id, tree).await;
+    assert_eq!(slow.backups().len(), subject.trees.len() + 1, "what was seen meanwhile counts");
+}

@@ -4,6 +4,7 @@
 //! - [`mod@bench`]: what this machine can do.
 //! - [`restore`]: from a manifest to files.
 //! - [`check`]: is everything there and whole?
+//! - [`repair`]: heals what check and scrub found.
 //! - [`query`]: what the repository and its backups hold.
 //!
 //! A verb takes `&Repository`, tells its progress to a [`crate::progress::Monitor`], never prints, and gives a report that serialises.
@@ -14,6 +15,7 @@ pub mod check;
 mod closure;
 mod prove;
 pub mod query;
+pub mod repair;
 pub mod restore;
 pub(crate) mod target;
 

@@ -5,6 +5,7 @@
 //! - [`writer`]: new chunks into packs, packs into fragments, fragments into the log.
 //! - [`chunks`]: chunks out of packs, verified, with every spare location tried.
 //! - [`entries`]: the entries of a backup, streamed.
+//! - [`ledger`]: which packs were read and verified when.
 //! - [`reach`]: every chunk that backups name, streamed.
 //! - [`rules`]: the rules of the log by name, for the tests that switch one off.
 //! - [`commit`]: the proof that everything a backup names is live, and the entry that makes it exist.
@@ -15,6 +16,7 @@ mod chunks;
 mod commit;
 mod create;
 mod entries;
+mod ledger;
 mod reach;
 mod rules;
 mod session;
@@ -27,6 +29,8 @@ pub(crate) use chunks::{ChunkCache, decode_verified};
 pub(crate) use commit::Commit;
 pub use create::{InitOptions, OpenOptions};
 pub(crate) use entries::{EntryStream, pieces_of};
+pub use ledger::ScrubAge;
+pub(crate) use ledger::{Ledger, StoreClock};
 pub(crate) use reach::Reach;
 #[doc(hidden)]
 pub use rules::Rule;

@@ -11,7 +11,7 @@ use everpack::ops::restore::Framing;
 use everpack::units::{MIB, parse_bytes};
 
 use crate::commands::{
-    backup, bench, cat, check, completions, diff, find, init, list, ls, man, probe, restore, show, stats, tae,
+    backup, bench, cat, check, completions, diff, find, init, list, ls, man, probe, repair, restore, show, stats, tae,
 };
 
 const LONG_ABOUT: &str = "\
@@ -114,6 +114,7 @@ pub(crate) enum Command {
     Restore(restore::RestoreArgs),
     Check(check::CheckArgs),
     Scrub(check::ScrubArgs),
+    Repair(repair::RepairArgs),
     Stats(stats::StatsArgs),
     Tae(tae::TaeArgs),
     Probe(probe::ProbeArgs),

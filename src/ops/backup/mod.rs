@@ -195,11 +195,11 @@ async fn run(
         .iter()
         .map(|(name, error)| format!("{name} could not be read ({error}); its chunks were found through pack tables"))
         .collect();
-    let absent = repository.leave_out_absent_packs(&index).await?;
+    let absent = repository.leave_out_bad_packs(&index).await?;
     let quarantined = !repository.state().quarantined.is_empty();
     if !absent.is_empty() {
         warnings.push(format!(
-            "{} packs are missing from the repository: what the source still has of them is stored again; run `everpack check`",
+            "{} packs are missing from the repository, or known to be damaged: what the source still has of them is stored again; run `everpack check`",
             absent.len()
         ));
     }

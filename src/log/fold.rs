@@ -11,6 +11,9 @@ use crate::format::log_record::Record;
 use crate::format::log_state::{BackupState, LogState, SessionState};
 use crate::id::{EntryHash, ObjectHash, ObjectKind, ObjectName, SessionId};
 
+/// The setting that makes backups look up every chunk of an entry before they take it over.
+const MISSING_CHUNKS: &str = "missing-chunks";
+
 /// No session: an operator's command.
 pub(crate) const NO_SESSION: SessionId = SessionId::from_bytes([0; 8]);
 
@@ -190,6 +193,18 @@ impl LogState {
             }
             _ => odd.push(format!("log entry {number}: ends session {session}, which is not open")),
         }
+    }
+
+    /// True if some chunk that a backup names may be held by no live pack: a repair could not bring it back.
+    pub(crate) fn may_miss_chunks(&self) -> bool {
+        self.settings.get(MISSING_CHUNKS).is_some_and(|value| value != "no")
+    }
+
+    /// The record that says so, or that it is over; `None` if the log says it already.
+    pub(crate) fn note_missing_chunks(&self, missing: bool) -> Option<Record> {
+        let value = if missing { "yes" } else { "no" };
+        (self.may_miss_chunks() != missing)
+            .then(|| Record::ConfigChanged { key: MISSING_CHUNKS.to_owned(), value: value.to_owned() })
     }
 
     /// The backups that `list` shows, oldest commit first.

@@ -217,15 +217,14 @@ impl Repository {
         self.store().put_new(StoredObject::Named(name), vec![stored]).await
     }
 
-    /// Merges parts of sessions that are over where there are many (`always`: also where one is damaged), and closes the session by the same
-    /// entry that retires them. Facts of packs that `is_live` does not know are left out.
+    /// Merges parts of sessions that are over where there are many, and closes the session by the same entry that retires them. Facts of packs
+    /// that `is_live` does not know are left out.
     pub(crate) async fn close_ledger_session(
         &self,
         session: Session,
-        always: bool,
         is_live: impl Fn(&ObjectName) -> bool,
     ) -> Result<()> {
-        let merged = self.merge_parts(&session, always, is_live).await;
+        let merged = self.merge_parts(&session, is_live).await;
         let retired = merged.as_ref().ok().cloned().unwrap_or_default();
         let closed = session
             .say(async |state: &LogState| {
@@ -245,22 +244,15 @@ impl Repository {
     }
 
     /// Stores the merged part; gives what it makes superfluous.
-    async fn merge_parts(
-        &self,
-        session: &Session,
-        always: bool,
-        is_live: impl Fn(&ObjectName) -> bool,
-    ) -> Result<Vec<ObjectName>> {
+    async fn merge_parts(&self, session: &Session, is_live: impl Fn(&ObjectName) -> bool) -> Result<Vec<ObjectName>> {
         let state = self.state();
         let is_over = |id: SessionId| state.sessions.get(&id).is_some_and(|session| session.over.is_some());
         let parts = self.ledger_parts().await?.into_iter().filter(|name| is_over(name.session)).count();
-        if parts == 0 || (parts <= PARTS_MOST && !always) {
+        if parts <= PARTS_MOST {
             return Ok(Vec::new());
         }
         let ledger = self.ledger().await?;
-        // A later version's part is not ours to judge.
-        let damaged = ledger.dropped.iter().filter(|(_, error)| error.kind() == ErrorKind::Corrupt);
-        let damaged: Vec<_> = damaged.map(|(name, _)| *name).filter(|name| is_over(name.session)).collect();
+        let damaged = self.damaged_ledger_parts().await?;
         let old: Vec<_> = ledger.parts.iter().filter(|name| is_over(name.session)).copied().collect();
         if old.len() <= PARTS_MOST {
             return Ok(damaged);
@@ -268,6 +260,15 @@ impl Repository {
         let facts: Vec<_> = ledger.facts.values().filter(|fact| is_live(&fact.pack)).copied().collect();
         self.store_ledger_part(session, &facts).await?;
         Ok(old.into_iter().chain(damaged).collect())
+    }
+
+    /// Parts of sessions that are over that are not what their names say. A later version's part is not ours to judge.
+    pub(crate) async fn damaged_ledger_parts(&self) -> Result<Vec<ObjectName>> {
+        let state = self.state();
+        let is_over = |id: SessionId| state.sessions.get(&id).is_some_and(|session| session.over.is_some());
+        let dropped = self.ledger().await?.dropped.into_iter();
+        let damaged = dropped.filter(|(name, error)| error.kind() == ErrorKind::Corrupt && is_over(name.session));
+        Ok(damaged.map(|(name, _)| name).collect())
     }
 
     /// The store's clock when the session began; our own if the store does not tell.

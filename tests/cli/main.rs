@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod help;
+mod repair;
 mod scenarios;
 mod settings;
 mod support;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use everpack::ops::check::{CheckOptions, CheckReport, Sample, Severity, check};
 use everpack::ops::query::stats;
+use everpack::ops::repair::{RepairOptions, repair};
 use everpack::progress::{Event, Monitor, Silent};
 use everpack::repo::{OpenOptions, Repository};
 use everpack::store::adapter::{Faults, Faulty};
@@ -221,6 +222,10 @@ async fn a_damaged_part_is_dropped_with_a_note_and_its_packs_count_as_not_read()
     let age = stats(&open(&store, next_seed()).await.unwrap()).await.unwrap().scrub;
     assert_eq!(age.never_read, 0);
     replace(&store, &part, |bytes| bytes.truncate(40)).await;
+    let repository = open(&store, next_seed()).await.unwrap();
+    let repaired = repair(&repository, None, &RepairOptions::default(), Arc::new(Silent)).await.unwrap();
+    assert_eq!((repaired.healed_count, repaired.remaining_count), (1, 0), "{repaired:#?}");
+    assert_eq!(run(&store, CheckOptions::default()).await.findings, []);
     let report = run(&store, CheckOptions { older_than: Some(Duration::from_secs(3600)), ..scrub_all() }).await;
     assert_eq!(report.packs_read, report.packs);
 }

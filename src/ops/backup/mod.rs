@@ -217,7 +217,7 @@ async fn run(
     let uploads = usize::try_from((options.memory / 2 / u64::from(repository.config().pack_target)).saturating_sub(1));
     let uploads = uploads.unwrap_or(1).clamp(1, 8);
     // Where a known pack is damaged, entries are taken over only if every chunk is found elsewhere.
-    let distrust = quarantined || !absent.is_empty();
+    let distrust = quarantined || !absent.is_empty() || repository.state().may_miss_chunks();
     let writer = Writer::start(repository, Arc::clone(session), Arc::clone(&index), uploads);
     let job = plan::Job {
         repository: repository.clone(),

@@ -115,7 +115,7 @@ impl Keeper {
         self.write_part(report).await;
         let Some(session) = self.session.take() else { return };
         let live = index.live_pack_numbers();
-        let closed = self.repository.close_ledger_session(session, false, |name: &ObjectName| live.contains_key(name));
+        let closed = self.repository.close_ledger_session(session, |name: &ObjectName| live.contains_key(name));
         if let Err(error) = closed.await {
             // A session that cannot be closed is fenced by the next writer of this host.
             report.remarks.push(format!("the scrub's session could not be ended: {error}"));

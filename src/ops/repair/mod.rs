@@ -162,9 +162,15 @@ pub async fn repair(
     let session = if options.dry_run { None } else { Some(open_session(repository).await?) };
     let outcome = run(repository, session.as_ref(), from, options, &monitor, &mut report).await;
     if let Some(session) = session {
-        let ended = end(repository, session, matches!(outcome, Ok(true))).await;
-        if outcome.is_ok() {
-            ended?;
+        match &outcome {
+            Ok(ending) => {
+                for name in repository.damaged_ledger_parts().await? {
+                    report.add(name.to_string(), "damaged", "taken out of use: its packs count as not read");
+                }
+                end(repository, session, *ending).await?;
+            }
+            // A session that cannot be closed is fenced by the next writer of this host.
+            Err(_) => drop(session.close().await),
         }
     }
     outcome?;
@@ -183,32 +189,44 @@ async fn open_session(repository: &Repository) -> Result<Session> {
     Session::open(repository, request).await
 }
 
-/// Closes the session; with `fresh_state`, by an entry that names a state object made now.
-async fn end(repository: &Repository, session: Session, fresh_state: bool) -> Result<()> {
-    // A damaged part of the scrub ledger is taken out of use on the way.
-    let ledger = repository.ledger().await?;
-    if !ledger.dropped.is_empty() && !fresh_state {
-        let live = repository.index().await?.live_pack_numbers();
-        return repository.close_ledger_session(session, true, |name| live.contains_key(name)).await;
-    }
-    if !fresh_state {
-        return session.close().await;
-    }
+/// What the entry that closes the session is to say.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ending {
+    /// A state object made now is wanted.
+    fresh_state: bool,
+    /// Some chunk that a backup names is whole nowhere.
+    lost: bool,
+}
+
+/// Closes the session; the entry also takes damaged parts of the scrub ledger out of use, and tells backups whether entries may be taken over
+/// unseen.
+async fn end(repository: &Repository, session: Session, ending: Ending) -> Result<()> {
     let closing = &session;
-    let closed = session
-        .say(async |state: &LogState| {
-            let mut records = closing.closing_records(state).await?;
-            if !records.iter().any(|record| matches!(record, Record::StateCheckpointed { .. })) {
-                records.push(repository.chain().store_state(state).await?);
-            }
-            Ok(records)
-        })
-        .await;
+    let closed = async {
+        let damaged = repository.damaged_ledger_parts().await?;
+        closing
+            .say(async |state: &LogState| {
+                let mut records = closing.closing_records(state).await?;
+                let has_state = records.iter().any(|record| matches!(record, Record::StateCheckpointed { .. }));
+                if ending.fresh_state && !has_state {
+                    records.push(repository.chain().store_state(state).await?);
+                }
+                let objects: Vec<_> =
+                    damaged.iter().filter(|name| !state.retired.contains_key(name)).copied().collect();
+                if !objects.is_empty() {
+                    records.push(Record::ObjectsRetired { objects, superseded: Vec::new(), added: Vec::new() });
+                }
+                records.extend(state.note_missing_chunks(ending.lost));
+                Ok(records)
+            })
+            .await
+    };
+    let closed = closed.await;
     session.unlock().await;
     closed
 }
 
-/// Everything between the opening of the session and its end. True if a fresh state object is wanted.
+/// Everything between the opening of the session and its end.
 async fn run(
     repository: &Repository,
     session: Option<&Session>,
@@ -216,7 +234,7 @@ async fn run(
     options: &RepairOptions,
     monitor: &Arc<dyn Monitor>,
     report: &mut RepairReport,
-) -> Result<bool> {
+) -> Result<Ending> {
     let states_healed = states::heal(repository, session.is_some(), report).await?;
     let donor = match from {
         Some(from) => Some(Donor::open(from, session.is_some(), report).await?),
@@ -226,9 +244,8 @@ async fn run(
     if let Some(donor) = donor {
         donor.close().await;
     }
-    let moved = outcome?;
-    // An older release learns from the state where a manifest lies now.
-    Ok(states_healed || moved || lacks_state(repository).await?)
+    let ending = outcome?;
+    Ok(Ending { fresh_state: states_healed || ending.fresh_state || lacks_state(repository).await?, ..ending })
 }
 
 /// True if opening the repository folds a long log.
@@ -238,7 +255,7 @@ async fn lacks_state(repository: &Repository) -> Result<bool> {
     Ok(repository.state().head >= CHECKPOINT_EVERY && listing.try_next().await?.is_none())
 }
 
-/// Heals round by round until nothing more can be healed. True if a manifest got a new name.
+/// Heals round by round until nothing more can be healed.
 async fn heal(
     repository: &Repository,
     session: Option<&Session>,
@@ -246,7 +263,7 @@ async fn heal(
     options: &RepairOptions,
     monitor: &Arc<dyn Monitor>,
     report: &mut RepairReport,
-) -> Result<bool> {
+) -> Result<Ending> {
     fragments::heal(repository, session, report).await?;
     let moved = manifests::heal(repository, session, donor, report).await?;
     let mut looking = CheckOptions {
@@ -267,7 +284,8 @@ async fn heal(
         report.bytes_stored += workshop.stored_bytes;
         if options.dry_run || !progress || round == ROUNDS {
             finish(report, found, &lost);
-            return Ok(moved);
+            // An older release learns from the state where a manifest lies now.
+            return Ok(Ending { fresh_state: moved, lost: !lost.is_empty() });
         }
         looking.read_data = false;
     }

@@ -132,6 +132,8 @@ pub async fn salvage(
     closed?;
     let looking = CheckOptions { memory: options.memory, ..CheckOptions::default() };
     let found = check(&repository, &looking, monitor).await?;
+    let lost = !found.suspects.chunks.is_empty();
+    repository.say(async |state: &LogState| Ok(state.note_missing_chunks(lost).into_iter().collect())).await?;
     report.remaining = found.findings.into_iter().filter(|finding| finding.severity > Severity::Note).collect();
     report.remaining_count = report.remaining.len() as u64;
     report.duration = begun.elapsed();

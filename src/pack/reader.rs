@@ -60,7 +60,7 @@ pub(crate) fn parse_table(tail: &[u8], size: u64) -> Result<Vec<TableEntry>> {
 /// That a payload is what its header says is for the caller to prove. One with a broken header is passed over; so is one that is cut short.
 pub(crate) fn salvage(stored: &[u8]) -> Vec<TableEntry> {
     let mut found = Vec::new();
-    let mut at = PackHeader::LEN.min(stored.len());
+    let mut at = 0;
     while let Some(rest) = stored.get(at..).filter(|rest| rest.len() >= RecordHeader::LEN) {
         if let Ok(record) = RecordHeader::decode(rest)
             && let Ok(offset) = u32::try_from(at)

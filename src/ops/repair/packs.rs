@@ -209,16 +209,17 @@ impl Patient<'_, '_> {
     }
 
     /// The chunks of which no other live pack is believed to have a copy.
-    fn needed(&self) -> Result<Vec<FragmentEntry>> {
+    fn needed(&mut self) -> Result<Vec<FragmentEntry>> {
         let mut needed = Vec::new();
         for entry in self.entries {
-            let spared = self
-                .index
-                .locations(&entry.id)?
-                .iter()
-                .any(|location| self.index.pack(location.pack).is_some_and(|pack| !self.bad.contains(&pack.name)));
-            if !spared && !self.workshop.has(&entry.id) {
-                needed.push(*entry);
+            if self.workshop.has(&entry.id) {
+                continue;
+            }
+            let locations = self.index.locations(&entry.id)?;
+            let packs = locations.iter().filter_map(|location| self.index.pack(location.pack));
+            match packs.map(|pack| pack.name).find(|name| !self.bad.contains(name)) {
+                Some(spare) => self.workshop.rely_on(spare),
+                None => needed.push(*entry),
             }
         }
         Ok(needed)

@@ -33,6 +33,8 @@ pub(super) struct Workshop<'a> {
     /// Chunks packed in this round: none twice.
     have: HashSet<ChunkId>,
     quarantine: Vec<(ObjectName, String)>,
+    /// Packs that hold what the quarantined ones held too.
+    relied: HashSet<ObjectName>,
     published: bool,
     pub(super) chunks: u64,
     pub(super) stored_bytes: u64,
@@ -51,6 +53,7 @@ impl<'a> Workshop<'a> {
             unpublished_bytes: 0,
             have: HashSet::new(),
             quarantine: Vec::new(),
+            relied: HashSet::new(),
             published: false,
             chunks: 0,
             stored_bytes: 0,
@@ -111,6 +114,11 @@ impl<'a> Workshop<'a> {
         self.quarantine.push((name, why));
     }
 
+    /// What a quarantined pack held is believed to be in this one too.
+    pub(super) fn rely_on(&mut self, name: ObjectName) {
+        self.relied.insert(name);
+    }
+
     async fn seal(&mut self, at: usize) -> Result<()> {
         let Some(unnamed) = self.builders[at].seal() else { return Ok(()) };
         let Some(session) = self.session else { return Ok(()) };
@@ -143,6 +151,7 @@ impl<'a> Workshop<'a> {
             self.seal(at).await?;
         }
         let quarantine = std::mem::take(&mut self.quarantine);
+        let relied = std::mem::take(&mut self.relied);
         self.unpublished_bytes = 0;
         let Some(session) = self.session else { return Ok(()) };
         let mut fragments = Vec::new();
@@ -162,7 +171,9 @@ impl<'a> Workshop<'a> {
                 // A prune, or another repair, may have taken them out of use already.
                 let counts =
                     |name: &ObjectName| !state.retired.contains_key(name) && !state.quarantined.contains_key(name);
-                let bad = quarantine.iter().filter(|(name, _)| counts(name));
+                // Where a copy that we rely on was taken out of use meanwhile, the next round looks again.
+                let sound = relied.iter().all(counts);
+                let bad = quarantine.iter().filter(|(name, _)| sound && counts(name));
                 records
                     .extend(bad.map(|(name, why)| Record::PacksQuarantined { packs: vec![*name], why: why.clone() }));
                 if records.is_empty() {

@@ -7,7 +7,7 @@
 //! - [`packs`]: damaged and missing packs, and chunks that no live pack holds.
 //! - [`workshop`]: where whole chunks are packed anew, and the entry that puts the new packs in the place of the bad ones.
 //! - [`donor`]: a replica, and what can be had of it.
-//! - [`salvage`]: a new repository out of ruins: packs without log, index or config.
+//! - [`mod@salvage`]: a new repository out of ruins: packs without log, index or config.
 //!
 //! *Invariant*: repair never deletes the only copy of anything, and never makes anything worse. What is damaged is quarantined in the same log
 //! entry that publishes what was saved of it; a pack that is only missing stays where it is in the log, unless nothing is lost with it: it may

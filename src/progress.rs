@@ -19,6 +19,8 @@ pub enum Phase {
     Checking,
     /// Reading and hashing stored bytes.
     Scrubbing,
+    /// Healing what is damaged.
+    Repairing,
     /// Writing what is needed of packs anew.
     Repacking,
 }
@@ -32,6 +34,7 @@ impl fmt::Display for Phase {
             Self::Restoring => "restoring",
             Self::Checking => "checking",
             Self::Scrubbing => "scrubbing",
+            Self::Repairing => "repairing",
             Self::Repacking => "repacking",
         })
     }

@@ -16,6 +16,7 @@ pub(crate) mod log_state;
 pub(crate) mod manifest;
 pub(crate) mod pack;
 mod pieces;
+pub(crate) mod scrub;
 pub(crate) mod segment;
 #[cfg(test)]
 mod testing;

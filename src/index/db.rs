@@ -366,6 +366,11 @@ impl Index {
         Ok(all.into_iter().find(is_usable))
     }
 
+    /// Every location of a chunk that is known, whether its pack counts or not: whoever reads there proves what comes.
+    pub(crate) fn all_locations(&self, id: &ChunkId) -> Result<Vec<Location>> {
+        self.rows_of(id)
+    }
+
     fn rows_of(&self, id: &ChunkId) -> Result<Vec<Location>> {
         let mut all: Vec<Location> = Vec::new();
         for run in &self.runs() {

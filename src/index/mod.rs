@@ -21,6 +21,6 @@ mod run;
 mod tests;
 
 pub(crate) use catalogue::PackInfo;
-pub(crate) use catch_up::{CatchUp, catch_up, fetch_fragment};
+pub(crate) use catch_up::{CatchUp, catch_up, fetch_fragment, read_table};
 pub(crate) use db::{Index, sizes};
 pub(crate) use marks::{Marked, Marks};

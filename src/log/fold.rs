@@ -11,6 +11,9 @@ use crate::format::log_record::Record;
 use crate::format::log_state::{BackupState, LogState, SessionState};
 use crate::id::{EntryHash, ObjectHash, ObjectKind, ObjectName, SessionId};
 
+/// The setting that makes backups look up every chunk of an entry before they take it over.
+const MISSING_CHUNKS: &str = "missing-chunks";
+
 /// No session: an operator's command.
 pub(crate) const NO_SESSION: SessionId = SessionId::from_bytes([0; 8]);
 
@@ -103,7 +106,8 @@ impl LogState {
                     summary: summary.clone(),
                 };
                 self.purged.remove(&manifest.hash);
-                self.backups.entry(manifest.hash).or_insert(state);
+                // Committed again, it is the same backup with its manifest in another place: a repair brought it back.
+                self.backups.entry(manifest.hash).and_modify(|known| known.manifest = *manifest).or_insert(state);
             }
             Record::BackupsForgotten { backups, .. } => self.set_forgotten(backups, Some(number), odd, number),
             Record::BackupsUnforgotten { backups } => self.set_forgotten(backups, None, odd, number),
@@ -171,7 +175,9 @@ impl LogState {
         for name in objects.iter().chain(superseded) {
             self.retired.insert(*name, number);
             self.quarantined.remove(name);
-            if name.kind == ObjectKind::Manifest {
+            // A manifest that was replaced by another copy of the same goes without its backup.
+            let is_current = self.backups.get(&name.hash).is_none_or(|backup| backup.manifest == *name);
+            if name.kind == ObjectKind::Manifest && is_current {
                 self.backups.remove(&name.hash);
                 self.purged.insert(name.hash);
             }
@@ -187,6 +193,18 @@ impl LogState {
             }
             _ => odd.push(format!("log entry {number}: ends session {session}, which is not open")),
         }
+    }
+
+    /// True if some chunk that a backup names may be held by no live pack: a repair could not bring it back.
+    pub(crate) fn may_miss_chunks(&self) -> bool {
+        self.settings.get(MISSING_CHUNKS).is_some_and(|value| value != "no")
+    }
+
+    /// The record that says so, or that it is over; `None` if the log says it already.
+    pub(crate) fn note_missing_chunks(&self, missing: bool) -> Option<Record> {
+        let value = if missing { "yes" } else { "no" };
+        (self.may_miss_chunks() != missing)
+            .then(|| Record::ConfigChanged { key: MISSING_CHUNKS.to_owned(), value: value.to_owned() })
     }
 
     /// The backups that `list` shows, oldest commit first.
@@ -213,6 +231,64 @@ mod tests {
 
     fn name(n: u8) -> ObjectName {
         ObjectName { kind: ObjectKind::Fragment, hash: ObjectHash::from_bytes([n; 32]), session: NO_SESSION }
+    }
+
+    fn manifest(session: u8) -> ObjectName {
+        let (hash, session) = (ObjectHash::from_bytes([7; 32]), SessionId::from_bytes([session; 8]));
+        ObjectName { kind: ObjectKind::Manifest, hash, session }
+    }
+
+    fn commit(state: &mut LogState, manifest: ObjectName) {
+        let summary = crate::format::log_record::BackupSummary {
+            lineage: crate::id::LineageId::from_bytes([1; 16]),
+            lineage_name: String::new(),
+            started: crate::clock::Timestamp::default(),
+            finished: crate::clock::Timestamp::default(),
+            partial: false,
+            totals: crate::format::manifest::Totals::default(),
+            read_bytes: 0,
+            new_bytes: 0,
+            stored_bytes: 0,
+            source_kind: String::new(),
+            source_location: String::new(),
+            host: String::new(),
+            tags: Vec::new(),
+        };
+        say(state, Record::BackupCommitted { manifest, fragments: Vec::new(), summary });
+    }
+
+    fn say(state: &mut LogState, record: Record) {
+        let entry = LogEntry {
+            number: state.head + 1,
+            previous: state.head_hash.unwrap(),
+            token: crate::id::Token::from_bytes([0; 16]),
+            session: NO_SESSION,
+            time: crate::clock::Timestamp::default(),
+            tool: String::new(),
+            records: vec![record],
+        };
+        let hash = EntryHash::from_bytes([u8::try_from(entry.number).unwrap(); 32]);
+        assert_eq!(state.apply(&entry, hash).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_second_commit_moves_the_manifest_and_nothing_else() {
+        let mut state = LogState::empty(EntryHash::from_bytes([1; 32]));
+        let id = manifest(1).hash;
+        commit(&mut state, manifest(1));
+        say(&mut state, Record::Held { backup: id, until: crate::clock::Timestamp::from_nanos(9) });
+        say(&mut state, Record::BackupsForgotten { backups: vec![id], reason: String::new() });
+        let before = state.backups[&id].clone();
+        commit(&mut state, manifest(2));
+        assert_eq!(state.backups[&id], BackupState { manifest: manifest(2), ..before.clone() });
+        assert_eq!((before.entry, before.forgotten), (1, Some(3)));
+
+        // The copy that it replaced goes alone, the one in force takes its backup with it.
+        let retired = |name| Record::ObjectsRetired { objects: vec![name], superseded: Vec::new(), added: Vec::new() };
+        say(&mut state, retired(manifest(1)));
+        assert!(state.backups.contains_key(&id) && state.purged.is_empty());
+        say(&mut state, retired(manifest(2)));
+        assert!(!state.backups.contains_key(&id) && state.purged.contains(&id));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! - [`mod@bench`]: what this machine can do.
 //! - [`restore`]: from a manifest to files.
 //! - [`check`]: is everything there and whole?
+//! - [`repair`]: heals what check and scrub found.
 //! - [`mod@forget`]: backups leave the list, come back, are held.
 //! - [`prune`]: gives back the space of what no backup needs.
 //! - [`query`]: what the repository and its backups hold.
@@ -18,6 +19,7 @@ pub mod forget;
 mod prove;
 pub mod prune;
 pub mod query;
+pub mod repair;
 pub mod restore;
 pub(crate) mod target;
 

@@ -9,4 +9,4 @@ mod builder;
 mod reader;
 
 pub(crate) use builder::{PackBuilder, SealedPack};
-pub(crate) use reader::{Location, PackScan, parse_table, read_record, table_range};
+pub(crate) use reader::{Location, PackScan, parse_table, read_record, salvage, table_range};

@@ -55,6 +55,28 @@ pub(crate) fn parse_table(tail: &[u8], size: u64) -> Result<Vec<TableEntry>> {
     decode_table(table, &PackTrailer::decode(trailer, size)?)
 }
 
+/// Every record of a damaged pack whose header is whole, with the offset of the header: found by its magic, whatever lies between.
+///
+/// That a payload is what its header says is for the caller to prove. One with a broken header is passed over; so is one that is cut short.
+pub(crate) fn salvage(stored: &[u8]) -> Vec<TableEntry> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(rest) = stored.get(at..).filter(|rest| rest.len() >= RecordHeader::LEN) {
+        if let Ok(record) = RecordHeader::decode(rest)
+            && let Ok(offset) = u32::try_from(at)
+        {
+            let end = at + RecordHeader::LEN + record.stored_len as usize;
+            if end <= stored.len() {
+                found.push(TableEntry { record, offset });
+                at = end;
+                continue;
+            }
+        }
+        at += 1;
+    }
+    found
+}
+
 /// A whole pack whose parts are consistent: header, trailer, table, and every record header.
 #[derive(Debug)]
 pub(crate) struct PackScan<'a> {
@@ -101,5 +123,51 @@ impl<'a> PackScan<'a> {
             let payload = self.stored.get(start..start + entry.record.stored_len as usize).unwrap_or_default();
             (&entry.record, payload)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::chunk_id;
+    use crate::id::{ObjectKind, SessionId};
+    use crate::pack::PackBuilder;
+
+    fn pack() -> (Vec<u8>, Vec<TableEntry>) {
+        let mut builder = PackBuilder::new(ObjectKind::DataPack, FamilyId::from_bytes([1; 16]), 1 << 20);
+        for n in 0..5u8 {
+            let plain = vec![n; 100 + usize::from(n)];
+            builder.push(chunk_id(&plain), u32::try_from(plain.len()).unwrap(), 0, &plain);
+        }
+        let sealed = builder.seal().unwrap().name(SessionId::from_bytes([2; 8]));
+        (sealed.stored.to_vec(), sealed.table)
+    }
+
+    #[test]
+    fn a_whole_pack_gives_all_its_records() {
+        let (stored, table) = pack();
+        assert_eq!(salvage(&stored), table);
+    }
+
+    #[test]
+    fn every_record_with_a_whole_header_is_found_whatever_is_broken() {
+        let (stored, table) = pack();
+        for at in 0..stored.len() {
+            let mut damaged = stored.clone();
+            damaged[at] ^= 0x40;
+            let in_header = |entry: &&TableEntry| (entry.offset as usize..entry.offset as usize + 52).contains(&at);
+            let expected: Vec<_> = table.iter().filter(|entry| !in_header(entry)).copied().collect();
+            assert_eq!(salvage(&damaged), expected, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn of_a_pack_cut_short_or_without_a_beginning_the_rest_is_found() {
+        let (stored, table) = pack();
+        for len in 0..stored.len() {
+            let whole = |entry: &&TableEntry| entry.end() <= len as u64;
+            assert_eq!(salvage(&stored[..len]), table.iter().filter(whole).copied().collect::<Vec<_>>(), "{len} bytes");
+        }
+        assert_eq!(salvage(&stored[10..]).len(), 5, "moved by ten bytes");
     }
 }

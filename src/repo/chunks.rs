@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::Repository;
+use super::{CodedChunk, Repository};
 use crate::codec::{Decoder, chunk_id};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::ChunkId;
@@ -55,6 +55,16 @@ impl Repository {
             return Ok(plain);
         }
         Err(damage.unwrap_or_else(|| Error::corrupt(format!("chunk {id}: no live pack holds it"))))
+    }
+
+    /// Reads one record as it is stored, proved to be the chunk.
+    pub(crate) async fn read_coded(&self, id: &ChunkId, pack: &PackInfo, location: &Location) -> Result<CodedChunk> {
+        let record = self.store().get_range(StoredObject::Named(pack.name), location.range()).await?;
+        let mut plain = Vec::new();
+        decode_verified(*id, location, &record, &mut Decoder::new()?, &mut plain)
+            .context(|| format!("read {}", pack.name))?;
+        let (header, payload) = read_record(*id, location, &record)?;
+        Ok(CodedChunk { id: *id, plain_len: header.plain_len, coding: header.coding, payload: payload.to_vec() })
     }
 
     /// Reads one chunk from one place.

@@ -47,6 +47,16 @@ impl Repository {
     /// If we crash here: either there is no `config`, and `create` can be repeated, or there is one and the repository is complete:
     /// the first log entry is written by whoever opens it next.
     pub async fn create(store: Store, options: &InitOptions, environment: Environment) -> Result<Self> {
+        Self::create_in_family(store, options, None, environment).await
+    }
+
+    /// The same, in a family that is there already; `None` founds one.
+    pub(crate) async fn create_in_family(
+        store: Store,
+        options: &InitOptions,
+        family: Option<FamilyId>,
+        environment: Environment,
+    ) -> Result<Self> {
         if store.head(StoredObject::Config).await?.is_some() {
             let message = format!("{}: there is a repository already; it was left as it is", store.display());
             return Err(Error::invalid(message));
@@ -59,7 +69,10 @@ impl Repository {
         }
         let config = Config {
             repository: RepositoryId::from_bytes(environment.entropy.array()?),
-            family: FamilyId::from_bytes(environment.entropy.array()?),
+            family: match family {
+                Some(family) => family,
+                None => FamilyId::from_bytes(environment.entropy.array()?),
+            },
             created: environment.clock.now(),
             mandatory_features: Vec::new(),
             optional_features: Vec::new(),

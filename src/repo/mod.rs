@@ -6,6 +6,7 @@
 //! - [`sink`]: stored chunks into packs of another session.
 //! - [`chunks`]: chunks out of packs, verified, with every spare location tried.
 //! - [`entries`]: the entries of a backup, streamed.
+//! - [`ledger`]: which packs were read and verified when.
 //! - [`forgotten`]: the backups that were forgotten and are still there.
 //! - [`reach`]: every chunk that backups name, streamed.
 //! - [`rules`]: the rules of the log by name, for the tests that switch one off.
@@ -18,6 +19,7 @@ mod commit;
 mod create;
 mod entries;
 mod forgotten;
+mod ledger;
 mod reach;
 mod rules;
 mod session;
@@ -31,6 +33,8 @@ pub(crate) use chunks::{ChunkCache, decode_verified};
 pub(crate) use commit::Commit;
 pub use create::{InitOptions, OpenOptions};
 pub(crate) use entries::{EntryStream, pieces_of};
+pub use ledger::ScrubAge;
+pub(crate) use ledger::{Ledger, StoreClock};
 pub(crate) use reach::Reach;
 #[doc(hidden)]
 pub use rules::Rule;

@@ -353,9 +353,9 @@ impl Repository {
         Ok(name)
     }
 
-    /// Finds live packs whose stored object is not there, or of another size, and stops the index from counting them: a backup must not rely on
-    /// them, and heals what they held.
-    pub(crate) async fn leave_out_absent_packs(&self, index: &Index) -> Result<HashSet<ObjectName>> {
+    /// Finds live packs whose stored object is not there, of another size, or damaged when a scrub read it last, and stops the index from
+    /// counting them: a backup must not rely on them, and heals what they held.
+    pub(crate) async fn leave_out_bad_packs(&self, index: &Index) -> Result<HashSet<ObjectName>> {
         use futures::TryStreamExt;
         let mut wanted: HashMap<ObjectName, u64> =
             index.live_packs().into_iter().map(|pack| (pack.name, pack.size)).collect();
@@ -369,7 +369,12 @@ impl Repository {
                 }
             }
         }
-        let absent: HashSet<ObjectName> = wanted.into_keys().collect();
+        let mut absent: HashSet<ObjectName> = wanted.into_keys().collect();
+        // A ledger that cannot be read is no reason not to back up.
+        if let Ok(ledger) = self.ledger().await {
+            let live = index.live_packs().into_iter().map(|pack| pack.name);
+            absent.extend(live.filter(|name| ledger.is_damaged(name)));
+        }
         if !absent.is_empty() {
             let state = self.state();
             let is_dead = |name: &ObjectName| state.retired.contains_key(name) || state.quarantined.contains_key(name);

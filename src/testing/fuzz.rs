@@ -20,7 +20,7 @@ pub use codec::{codec_cut, codec_decode, codec_split, lz4_walk};
 pub use mutate::Mutator;
 pub use paths::{parse_bytes, restore_path};
 pub use seeds::{captured, seeds};
-pub use stored::{config, fragment, log_entry, log_state, manifest, pack, piece_list, segment};
+pub use stored::{config, fragment, log_entry, log_state, manifest, pack, piece_list, scrub, segment};
 pub use tae::{framing, tae_checkpoint, tae_names, tae_object};
 
 use crate::error::{ErrorKind, Result};
@@ -73,6 +73,7 @@ targets! {
     manifest: 250_000, DECODER;
     log_entry: 150_000, DECODER;
     log_state: 4_000, DECODER;
+    scrub: 250_000, DECODER;
     tae_object: 60_000, TAE;
     tae_checkpoint: 2_500, CHECKPOINT;
     tae_names: 400_000, DECODER;

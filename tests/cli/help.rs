@@ -17,6 +17,7 @@ const COMMANDS: &[&str] = &[
     "restore",
     "check",
     "scrub",
+    "repair",
     "forget",
     "unforget",
     "hold",

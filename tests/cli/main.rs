@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod help;
+mod repair;
 mod retention;
 mod scenarios;
 mod settings;

@@ -100,7 +100,7 @@ macro_rules! targets {
 }
 
 targets! {
-    config pack fragment segment piece_list manifest log_entry log_state
+    config pack fragment segment piece_list manifest log_entry log_state scrub
     tae_object tae_checkpoint tae_names framing
     codec_decode codec_split codec_cut lz4_walk
     restore_path parse_bytes

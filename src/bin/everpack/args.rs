@@ -12,7 +12,7 @@ use everpack::units::{MIB, parse_bytes};
 
 use crate::commands::{
     backup, bench, cat, check, completions, diff, find, forget, hold, init, list, ls, man, probe, prune, release,
-    restore, show, stats, tae, unforget,
+    repair, restore, show, stats, tae, unforget,
 };
 
 const LONG_ABOUT: &str = "\
@@ -115,6 +115,7 @@ pub(crate) enum Command {
     Restore(restore::RestoreArgs),
     Check(check::CheckArgs),
     Scrub(check::ScrubArgs),
+    Repair(repair::RepairArgs),
     Forget(forget::ForgetArgs),
     Unforget(unforget::UnforgetArgs),
     Hold(hold::HoldArgs),

@@ -243,8 +243,9 @@ pub(super) fn any_info() -> impl Strategy<Value = SessionInfo> {
         Just(Purpose::Prune),
         Just(Purpose::Replicate),
         Just(Purpose::Repair),
+        Just(Purpose::Scrub),
         Just(Purpose::Other(0)),
-        (6u8..).prop_map(Purpose::Other),
+        (7u8..).prop_map(Purpose::Other),
     ];
     (purpose, any::<[u8; 8]>(), any::<[u8; 16]>(), any::<(String, String, u64, u32, u64)>()).prop_map(
         |(purpose, session, lineage, (host, boot_id, pid_namespace, pid, pid_started))| SessionInfo {

@@ -9,6 +9,7 @@ mod log_entry;
 mod log_state;
 mod manifest;
 mod pack;
+mod scrub;
 mod segment;
 
 use super::log_record::{BackupSummary, Purpose, SessionInfo};

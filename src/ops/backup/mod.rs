@@ -201,11 +201,11 @@ async fn run(
         .iter()
         .map(|(name, error)| format!("{name} could not be read ({error}); its chunks were found through pack tables"))
         .collect();
-    let absent = repository.leave_out_absent_packs(&index).await?;
+    let absent = repository.leave_out_bad_packs(&index).await?;
     let quarantined = !repository.state().quarantined.is_empty();
     if !absent.is_empty() {
         warnings.push(format!(
-            "{} packs are missing from the repository: what the source still has of them is stored again; run `everpack check`",
+            "{} packs are missing from the repository, or known to be damaged: what the source still has of them is stored again; run `everpack check`",
             absent.len()
         ));
     }
@@ -223,7 +223,7 @@ async fn run(
     let uploads = usize::try_from((options.memory / 2 / u64::from(repository.config().pack_target)).saturating_sub(1));
     let uploads = uploads.unwrap_or(1).clamp(1, 8);
     // Where a known pack is damaged, entries are taken over only if every chunk is found elsewhere.
-    let distrust = quarantined || !absent.is_empty();
+    let distrust = quarantined || !absent.is_empty() || repository.state().may_miss_chunks();
     let writer = Writer::start(repository, Arc::clone(session), Arc::clone(&index), uploads);
     let job = plan::Job {
         repository: repository.clone(),

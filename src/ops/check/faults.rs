@@ -10,9 +10,11 @@ use futures::StreamExt;
 use super::findings::{Finding, Findings, Severity, heal};
 use super::touches::{Cause, TouchMap};
 use super::{fragments, is_damage};
+use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::format::fragment::FragmentEntry;
 use crate::format::log_state::LogState;
+use crate::format::scrub::ScrubResult;
 use crate::id::{ChunkId, ObjectName};
 use crate::index::{Index, PackInfo};
 use crate::pack::Location;
@@ -37,6 +39,8 @@ enum Kind {
     Damaged,
     /// The bytes are whole, the index says something else of them.
     Contradicted,
+    /// Damaged when a scrub read it last, and not read since.
+    Remembered,
 }
 
 /// One damaged pack.
@@ -95,6 +99,27 @@ impl Faults {
     /// Whole, but the index fragments say something else of it.
     pub(super) fn add_contradicted(&mut self, number: u32, pack: &PackInfo, what: String) {
         self.add(number, pack.name, Kind::Contradicted, what, Extent::Unknown, pack.size);
+    }
+
+    /// A scrub found it damaged then.
+    pub(super) fn add_remembered(&mut self, number: u32, name: ObjectName, time: Timestamp, size: u64) {
+        let what = format!("found damaged on {}", time.to_local());
+        self.add(number, name, Kind::Remembered, what, Extent::Unknown, size);
+    }
+
+    /// All of them, with what is wrong.
+    pub(super) fn packs(&self) -> Vec<(ObjectName, String)> {
+        self.by_number.values().map(|fault| (fault.name, fault.what.clone())).collect()
+    }
+
+    /// What the ledger is to know of each: its number, and whether it is there.
+    pub(super) fn results(&self) -> Vec<(u32, ScrubResult)> {
+        let result = |kind| match kind {
+            Kind::Missing => Some(ScrubResult::Missing),
+            Kind::Damaged => Some(ScrubResult::Damaged),
+            Kind::Unreadable | Kind::Contradicted | Kind::Remembered => None,
+        };
+        self.by_number.iter().filter_map(|(number, fault)| Some((*number, result(fault.kind)?))).collect()
     }
 
     pub(super) fn retain(&mut self, is_live: impl Fn(&ObjectName) -> bool) {
@@ -208,7 +233,7 @@ impl Faults {
             let heal = match fault.kind {
                 _ if !lost => heal::SPARED_PACK,
                 Kind::Missing => heal::MISSING_PACK,
-                Kind::Unreadable | Kind::Damaged | Kind::Contradicted => heal::DAMAGED_PACK,
+                Kind::Unreadable | Kind::Damaged | Kind::Contradicted | Kind::Remembered => heal::DAMAGED_PACK,
             };
             let what = format!("{}; {}", fault.what, fault.consequence());
             findings.add(Finding::new(severity, fault.name.to_string(), what, heal).touching(touched));
@@ -229,12 +254,15 @@ impl Fault {
     }
 
     fn consequence(&self) -> String {
+        let up_to = if self.kind == Kind::Remembered { "up to " } else { "" };
         match (self.assessed, self.lost, self.spared) {
             (false, ..) => "no index fragment tells what was in it".to_owned(),
             (true, 0, 0) => "every chunk in it is whole".to_owned(),
             (true, 0, spared) => format!("each of its {spared} damaged chunks has a whole copy elsewhere"),
-            (true, lost, 0) => format!("{lost} chunks are lost with it"),
-            (true, lost, spared) => format!("{lost} chunks are lost with it, {spared} have a whole copy elsewhere"),
+            (true, lost, 0) => format!("{up_to}{lost} chunks are lost with it"),
+            (true, lost, spared) => {
+                format!("{up_to}{lost} chunks are lost with it, {spared} have a whole copy elsewhere")
+            }
         }
     }
 }

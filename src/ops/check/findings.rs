@@ -126,28 +126,28 @@ impl Findings {
 /// Advice that several findings give.
 pub(super) mod heal {
     pub(in super::super) const CONFIG: &str = "bring `config` back from a replica or a copy of the repository";
-    pub(in super::super) const LOG_ENTRY: &str =
-        "bring the entry back from a replica or a copy of the repository; until then nothing can be written safely";
-    pub(in super::super) const STATE: &str =
-        "delete the object: the log says the same, and the next writers keep a new one";
+    pub(in super::super) const LOG_ENTRY: &str = "`everpack repair --from COPY` brings the entry back from a copy of this repository; until \
+         then nothing can be written safely";
+    pub(in super::super) const STATE: &str = "`everpack repair` replaces it: the log says the same";
     pub(in super::super) const NONE: &str = "nothing need be done";
-    pub(in super::super) const FRAGMENT: &str = "bring the object back from a replica or a copy of the repository; until then its \
-         chunks are found through the tables of their packs";
-    pub(in super::super) const MANIFEST: &str = "bring the object back from a replica or a copy of the repository; the next `everpack \
-         backup` of this source makes a whole backup again";
-    pub(in super::super) const MISSING_PACK: &str = "bring the object back from a replica or a copy of the repository; without one, the \
-         next `everpack backup` of these sources stores again what they still have";
-    pub(in super::super) const DAMAGED_PACK: &str = "bring a good copy of the object back from a replica or a copy of the repository; \
-         without one, move the object out of the repository, run `everpack backup` of the sources, which stores again what they still \
-         have, and move it back for the chunks in it that are whole";
-    pub(in super::super) const SPARED_PACK: &str = "nothing is lost; bring a good copy of the object back from a replica or a copy of the repository when there is one";
-    pub(in super::super) const MISSING_CHUNK: &str = "the next `everpack backup` of these sources stores again what they still have; or \
-         bring packs and fragments back from a replica or a copy of the repository";
-    pub(in super::super) const SEGMENT: &str = "bring a good copy of the meta pack back from a replica or a copy of the repository; \
-         without one, `everpack backup` of the source stores its list of files anew: that heals the backups from then on";
+    pub(in super::super) const LEDGER: &str =
+        "nothing need be done: its packs count as not read; `everpack repair` takes it out of use";
+    pub(in super::super) const FRAGMENT: &str =
+        "`everpack repair` builds it anew from the tables of its packs; until then its chunks are found through them";
+    pub(in super::super) const MANIFEST: &str = "`everpack repair --from REPLICA` fetches it; without a replica, the next `everpack backup` of \
+         this source makes a whole backup again";
+    pub(in super::super) const MISSING_PACK: &str = "`everpack repair --from REPLICA` fetches it; without a replica, the next `everpack backup` of \
+         these sources stores again what they still have";
+    pub(in super::super) const DAMAGED_PACK: &str = "`everpack repair --from REPLICA` fetches a good one; without a replica, `everpack repair` saves \
+         its whole chunks, and the next `everpack backup` of these sources stores again what they still have of the others";
+    pub(in super::super) const SPARED_PACK: &str = "nothing is lost; `everpack repair` takes it out of use";
+    pub(in super::super) const MISSING_CHUNK: &str = "`everpack repair --from REPLICA` fetches them; without a replica, the next `everpack \
+         backup` of these sources stores again what they still have";
+    pub(in super::super) const SEGMENT: &str = "`everpack repair --from REPLICA` fetches it; without a replica, `everpack backup` of the source \
+         stores its list of files anew: that heals the backups from then on";
     pub(in super::super) const STRAY: &str = "delete the stray object if you know what it is; everpack ignores it";
     pub(in super::super) const LEFTOVER: &str =
         "delete the files whose names end in `#` and a number once nobody writes to the repository";
-    pub(in super::super) const LOST_ENTRY: &str = "look for later log entries in a replica or a copy of the repository and bring them \
-         back; the packs are never deleted until then";
+    pub(in super::super) const LOST_ENTRY: &str = "look for later log entries in a copy of the repository and bring them back; the packs \
+         are never deleted until then";
 }

@@ -5,6 +5,7 @@
 //! - [`objects`]: live packs against what the store lists; what nobody names.
 //! - [`walk`]: manifests → segments → piece lists → every named chunk has a place.
 //! - [`scrub`]: every byte of the packs.
+//! - [`ledger`]: what a scrub remembers.
 //! - [`faults`]: what is lost with a damaged pack, and what has a whole copy elsewhere.
 //! - [`touches`]: which files of which backups a damage touches.
 //!
@@ -16,6 +17,7 @@
 mod faults;
 mod findings;
 mod fragments;
+mod ledger;
 mod log;
 mod objects;
 mod scrub;
@@ -31,11 +33,12 @@ pub use findings::{Finding, Severity, Touched};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log_state::LogState;
-use crate::id::ObjectHash;
+use crate::format::scrub::ScrubResult;
+use crate::id::{ChunkId, ObjectHash, ObjectName};
 use crate::index::{CatchUp, Index, catch_up};
 use crate::progress::{Event, Monitor, Phase};
-use crate::repo::{BackupInfo, Repository};
-use crate::units::MIB;
+use crate::repo::{BackupInfo, Repository, ScrubAge};
+use crate::units::{GIB, MIB};
 use faults::Faults;
 use findings::Findings;
 
@@ -59,34 +62,56 @@ pub struct CheckOptions {
     pub part: Option<(u32, u32)>,
     /// Scrub only some packs.
     pub sample: Option<Sample>,
+    /// Scrub only packs whose last good read is longer ago than this, or never was.
+    pub older_than: Option<Duration>,
+    /// Scrub shard i of n (from 1): disjoint sets for hosts that scrub side by side, together all packs.
+    pub shard: Option<(u32, u32)>,
     /// Begin no further pack after so long.
     pub time_limit: Option<Duration>,
+    /// Write down what was read when, under a session, so that scrubs add up.
+    pub ledger: bool,
+    /// Write it down whenever so many bytes were read.
+    #[doc(hidden)]
+    pub ledger_part: u64,
     /// Bytes of memory to stay below.
     pub memory: u64,
 }
 
 impl Default for CheckOptions {
     fn default() -> Self {
-        Self { backups: Vec::new(), read_data: false, part: None, sample: None, time_limit: None, memory: 256 * MIB }
+        Self {
+            backups: Vec::new(),
+            read_data: false,
+            part: None,
+            sample: None,
+            older_than: None,
+            shard: None,
+            time_limit: None,
+            ledger: true,
+            ledger_part: 8 * GIB,
+            memory: 256 * MIB,
+        }
     }
 }
 
 impl CheckOptions {
     fn validate(&self) -> Result<()> {
-        if let Some((part, parts)) = self.part
-            && !(1..=parts).contains(&part)
-        {
-            return Err(Error::invalid(format!(
-                "check part {part}/{parts}: parts are numbered from 1 to their number"
-            )));
+        for (what, choice) in [("part", self.part), ("shard", self.shard)] {
+            if let Some((part, parts)) = choice
+                && !(1..=parts).contains(&part)
+            {
+                let message = format!("check {what} {part}/{parts}: {what}s are numbered from 1 to their number");
+                return Err(Error::invalid(message));
+            }
         }
         if let Some(Sample::Share(share)) = self.sample
             && !(share > 0.0 && share <= 1.0)
         {
             return Err(Error::invalid("check a sample: the share must be above 0 % and at most 100 %"));
         }
-        if !self.read_data && (self.part.is_some() || self.sample.is_some()) {
-            let message = "check: a part or a sample is one of the packs that are read: it goes with --read-data";
+        let chosen = self.part.is_some() || self.sample.is_some() || self.shard.is_some() || self.older_than.is_some();
+        if !self.read_data && chosen {
+            let message = "check: a part, a sample, a shard or an age chooses among the packs that are read: it goes with --read-data";
             return Err(Error::invalid(message));
         }
         Ok(())
@@ -110,6 +135,8 @@ pub struct CheckReport {
     pub packs_read: u64,
     /// Bytes of them.
     pub bytes_read: u64,
+    /// How long ago the live packs were read, this run included; `None` without a scrub.
+    pub scrub: Option<ScrubAge>,
     /// Log entries read.
     pub log_entries: u64,
     /// What is wrong, worst first; at most a thousand.
@@ -123,6 +150,18 @@ pub struct CheckReport {
     /// How long it took, seconds.
     #[serde(serialize_with = "crate::ops::seconds")]
     pub duration: Duration,
+    /// What `repair` sets about.
+    #[serde(skip)]
+    pub(crate) suspects: Suspects,
+}
+
+/// What a repair has to look at.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Suspects {
+    /// Live packs that are missing or damaged, or were so when they were last read, with what is wrong.
+    pub(crate) packs: Vec<(ObjectName, String)>,
+    /// Chunks that backups name and no live pack holds; the first million.
+    pub(crate) chunks: Vec<ChunkId>,
 }
 
 impl CheckReport {
@@ -135,12 +174,14 @@ impl CheckReport {
             packs: 0,
             packs_read: 0,
             bytes_read: 0,
+            scrub: None,
             log_entries: 0,
             findings: Vec::new(),
             finding_count: 0,
             complete: true,
             remarks: Vec::new(),
             duration: Duration::ZERO,
+            suspects: Suspects::default(),
         }
     }
 
@@ -163,23 +204,50 @@ pub async fn check(repository: &Repository, options: &CheckOptions, monitor: Arc
     let mut report = CheckReport::new();
     monitor.event(Event::Begin { phase: Phase::Opening, bytes: 0, items: 0 });
     refresh(repository).await?;
+    let writes = options.read_data && options.ledger;
+    let mut keeper = ledger::Keeper::open(repository, writes, options.ledger_part, &mut report).await?;
+    match look(repository, options, &monitor, begun, &mut keeper, &mut report).await {
+        Ok(index) => keeper.finish(&index, &mut report).await,
+        Err(error) => {
+            keeper.abandon().await;
+            return Err(error);
+        }
+    }
+    report.duration = begun.elapsed();
+    Ok(report)
+}
+
+/// Everything between the opening of the session and its end.
+async fn look(
+    repository: &Repository,
+    options: &CheckOptions,
+    monitor: &Arc<dyn Monitor>,
+    begun: Instant,
+    keeper: &mut ledger::Keeper,
+    report: &mut CheckReport,
+) -> Result<Arc<Index>> {
     let mut findings = Findings::default();
+    for (name, error) in &keeper.ledger.dropped {
+        findings.add(Finding::new(Severity::Note, name.to_string(), error.to_string(), findings::heal::LEDGER));
+    }
     let (index, caught_up) = repository.index_of_any_log().await?;
-    log::check(repository, caught_up.seen, &mut report, &mut findings).await?;
-    let mut structure = check_structure(repository, &index, &caught_up, options, &monitor, &mut report).await?;
+    log::check(repository, caught_up.seen, report, &mut findings).await?;
+    let mut structure = check_structure(repository, &index, &caught_up, options, monitor, report).await?;
     if options.read_data {
         let wanted = scrub::Wanted::new(options, begun);
-        scrub::run(repository, &wanted, &mut structure, &monitor, &mut report).await?;
+        scrub::run(repository, &wanted, &mut structure, keeper, monitor, report).await?;
         drop_retired(repository, &mut structure).await?;
+        report.scrub = Some(keeper.ledger.age(&structure.index.live_packs(), keeper.now()));
     }
+    structure.remember(&keeper.ledger);
+    report.suspects = structure.suspects()?;
     structure.faults.assess(repository, &structure.index, &structure.state, options.read_data).await?;
     let mut touches = touches::find(repository, &structure).await?;
     findings.append(structure.findings);
     structure.faults.report(&mut touches, &mut findings);
     structure.walked.report(&mut touches, &mut findings);
-    findings.finish(&mut report);
-    report.duration = begun.elapsed();
-    Ok(report)
+    findings.finish(report);
+    Ok(structure.index)
 }
 
 /// What a reading of the structure at one state of the log gave.
@@ -194,6 +262,32 @@ struct Structure {
 }
 
 impl Structure {
+    /// Adds the packs that a scrub found damaged, unless they were looked at again.
+    fn remember(&mut self, ledger: &crate::repo::Ledger) {
+        for (name, (number, size)) in self.index.live_pack_numbers() {
+            if let Some(fact) = ledger.fact(&name).filter(|fact| fact.result == ScrubResult::Damaged)
+                && !self.faults.has(number)
+            {
+                self.faults.add_remembered(number, name, fact.time, size);
+            }
+        }
+    }
+
+    /// What a repair has to look at.
+    fn suspects(&self) -> Result<Suspects> {
+        let mut packs = self.faults.packs();
+        for (segment, why) in self.walked.unreadable() {
+            let locations = self.index.locations(segment)?;
+            let names = locations.iter().filter_map(|location| self.index.pack(location.pack));
+            packs.extend(names.map(|pack| (pack.name, why.clone())));
+        }
+        packs.sort_unstable();
+        packs.dedup_by_key(|(name, _)| *name);
+        let mut chunks: Vec<_> = self.walked.missing.iter().copied().collect();
+        chunks.sort_unstable();
+        Ok(Suspects { packs, chunks })
+    }
+
     /// True if something is not where the log says it is, which may be because the log said something else meanwhile.
     fn looks_incomplete(&self) -> bool {
         self.findings.has_missing() || !self.faults.is_empty() || self.walked.has_missing()

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rayon::prelude::*;
@@ -15,16 +15,19 @@ use tokio::task::JoinSet;
 
 use super::faults::{Extent, Faults};
 use super::fragments::{Print, Prints};
+use super::ledger::Keeper;
 use super::{CheckOptions, CheckReport, Sample, Structure, is_damage};
+use crate::clock::Timestamp;
 use crate::codec::{Decoder, ObjectHasher, chunk_id, object_hash};
 use crate::entropy::Entropy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::pack::{PackHeader, PackTrailer, RecordHeader, TableEntry};
+use crate::format::scrub::ScrubResult;
 use crate::id::{ChunkId, FamilyId, ObjectHash, ObjectName};
 use crate::index::PackInfo;
 use crate::pack::{PackScan, parse_table, table_range};
 use crate::progress::{Event, Monitor, Phase};
-use crate::repo::Repository;
+use crate::repo::{Ledger, Repository};
 use crate::store::{Store, StoredObject};
 use crate::units::MIB;
 
@@ -46,6 +49,8 @@ thread_local! {
 /// Which packs are to be read.
 pub(super) struct Wanted {
     part: Option<(u32, u32)>,
+    shard: Option<(u32, u32)>,
+    older_than: Option<Duration>,
     sample: Option<Sample>,
     deadline: Option<Instant>,
     limited: bool,
@@ -56,6 +61,8 @@ impl Wanted {
     pub(super) fn new(options: &CheckOptions, begun: Instant) -> Self {
         Self {
             part: options.part,
+            shard: options.shard,
+            older_than: options.older_than,
             sample: options.sample,
             deadline: options.time_limit.and_then(|limit| begun.checked_add(limit)),
             limited: options.time_limit.is_some(),
@@ -64,43 +71,71 @@ impl Wanted {
     }
 
     /// The packs to read, in the order in which to read them.
-    fn choose(&self, mut packs: Vec<(u32, PackInfo)>, entropy: &dyn Entropy) -> Result<Vec<(u32, PackInfo)>> {
+    ///
+    /// What was found damaged comes first, whatever else is asked for; with a budget of time or an age, then what was read longest ago.
+    fn choose(
+        &self,
+        mut packs: Vec<(u32, PackInfo)>,
+        ledger: &Ledger,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<Vec<(u32, PackInfo)>> {
+        if let Some((shard, shards)) = self.shard {
+            packs.retain(|(_, pack)| shard_of(&pack.name.hash, shards) == shard);
+        }
+        packs.sort_unstable_by_key(|(_, pack)| pack.name);
+        let (mut chosen, mut packs): (Vec<_>, Vec<_>) =
+            packs.into_iter().partition(|(_, pack)| ledger.is_damaged(&pack.name));
         if let Some((part, parts)) = self.part {
             packs.retain(|(_, pack)| part_of(&pack.name.hash, parts) == part);
         }
-        packs.sort_unstable_by_key(|(_, pack)| pack.name);
-        if self.sample.is_none() && !self.limited {
-            return Ok(packs);
+        if let Some(age) = self.older_than {
+            packs.retain(|(_, pack)| ledger.read_at(&pack.name).is_none_or(|read| now.since(read) > age));
         }
-        // Another order each time, so that many short runs come to all of them.
-        let seed: [u8; 32] = entropy.array()?;
-        packs.sort_by_cached_key(|(_, pack)| object_hash(&[&seed[..], pack.name.hash.as_bytes()].concat()));
-        let Some(sample) = self.sample else { return Ok(packs) };
-        let all: u64 = packs.iter().map(|(_, pack)| pack.size).sum();
-        let bytes = match sample {
-            Sample::Bytes(bytes) => bytes,
-            #[allow(
-                clippy::cast_precision_loss,
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a share of the bytes need not be exact, and is between 0 and 1"
-            )]
-            Sample::Share(share) => (all as f64 * share) as u64,
-        };
-        let mut taken: u64 = 0;
-        packs.retain(|(_, pack)| {
-            let wanted = taken < bytes;
-            taken += if wanted { pack.size } else { 0 };
-            wanted
-        });
-        Ok(packs)
+        if let Some(sample) = self.sample {
+            packs = draw(packs, sample, entropy)?;
+        } else if self.limited || self.older_than.is_some() {
+            packs.sort_by_key(|(_, pack)| ledger.read_at(&pack.name));
+        }
+        chosen.append(&mut packs);
+        Ok(chosen)
     }
+}
+
+/// Some packs at random, in another order each time.
+fn draw(mut packs: Vec<(u32, PackInfo)>, sample: Sample, entropy: &dyn Entropy) -> Result<Vec<(u32, PackInfo)>> {
+    let seed: [u8; 32] = entropy.array()?;
+    packs.sort_by_cached_key(|(_, pack)| object_hash(&[&seed[..], pack.name.hash.as_bytes()].concat()));
+    let all: u64 = packs.iter().map(|(_, pack)| pack.size).sum();
+    let bytes = match sample {
+        Sample::Bytes(bytes) => bytes,
+        #[allow(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of the bytes need not be exact, and is between 0 and 1"
+        )]
+        Sample::Share(share) => (all as f64 * share) as u64,
+    };
+    let mut taken: u64 = 0;
+    packs.retain(|(_, pack)| {
+        let wanted = taken < bytes;
+        taken += if wanted { pack.size } else { 0 };
+        wanted
+    });
+    Ok(packs)
 }
 
 /// In which part of so many a pack is, from 1.
 fn part_of(hash: &ObjectHash, parts: u32) -> u32 {
     let (head, _) = hash.as_bytes().split_first_chunk::<4>().expect("a hash has 32 bytes");
     u32::from_le_bytes(*head) % parts + 1
+}
+
+/// In which shard of so many a pack is, from 1. Other bytes than a part's, so that the two can be combined.
+fn shard_of(hash: &ObjectHash, shards: u32) -> u32 {
+    let bytes = hash.as_bytes();
+    u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]) % shards + 1
 }
 
 /// What is wrong with a pack.
@@ -123,19 +158,30 @@ pub(super) async fn run(
     repository: &Repository,
     wanted: &Wanted,
     structure: &mut Structure,
+    keeper: &mut Keeper,
     monitor: &Arc<dyn Monitor>,
     report: &mut CheckReport,
 ) -> Result<()> {
+    for (number, result) in structure.faults.results() {
+        if let Some(pack) = structure.index.pack(number) {
+            keeper.note(&pack, result);
+        }
+    }
     let all = structure.index.live_pack_numbers().into_iter();
     let all = all.map(|(name, (number, size))| (number, PackInfo { name, size }));
     // Of a pack that is missing or of another size it is known already.
-    let whole: Vec<_> = all.filter(|(number, _)| !structure.faults.has(*number)).collect();
-    let packs = wanted.choose(whole, &*repository.environment().entropy)?;
+    let mut whole: Vec<_> = all.filter(|(number, _)| !structure.faults.has(*number)).collect();
+    if let Some(needed) = &structure.walked.needed {
+        whole.retain(|(number, _)| needed.contains(number));
+    }
+    let entropy = &*repository.environment().entropy;
+    let packs = wanted.choose(whole, &keeper.ledger, keeper.now(), entropy)?;
     let bytes = packs.iter().map(|(_, pack)| pack.size).sum();
     monitor.event(Event::Begin { phase: Phase::Scrubbing, bytes, items: packs.len() as u64 });
     let scrubber = Scrubber::new(repository, wanted.memory)?;
     let mut running = JoinSet::new();
-    let mut judge = Judge { prints: &structure.prints, faults: &mut structure.faults, monitor, report, unreadable: 0 };
+    let mut judge =
+        Judge { prints: &structure.prints, faults: &mut structure.faults, keeper, monitor, report, unreadable: 0 };
     let total = packs.len();
     for (begun, (number, pack)) in packs.into_iter().enumerate() {
         let out_of_time = wanted.deadline.is_some_and(|deadline| Instant::now() >= deadline);
@@ -149,9 +195,11 @@ pub(super) async fn run(
         while let Some(done) = running.try_join_next() {
             judge.take(done)?;
         }
+        judge.keeper.tend(judge.report).await;
     }
     while let Some(done) = running.join_next().await {
         judge.take(done)?;
+        judge.keeper.tend(judge.report).await;
     }
     monitor.event(Event::End { phase: Phase::Scrubbing });
     Ok(())
@@ -161,6 +209,7 @@ pub(super) async fn run(
 struct Judge<'a> {
     prints: &'a Prints,
     faults: &'a mut Faults,
+    keeper: &'a mut Keeper,
     monitor: &'a Arc<dyn Monitor>,
     report: &'a mut CheckReport,
     unreadable: usize,
@@ -173,6 +222,16 @@ impl Judge<'_> {
         if matches!(outcome, Outcome::Whole(_) | Outcome::Damaged(_)) {
             self.report.packs_read += 1;
             self.report.bytes_read += pack.size;
+        }
+        let result = match &outcome {
+            Outcome::Whole(_) => Some(ScrubResult::Whole),
+            Outcome::Damaged(_) => Some(ScrubResult::Damaged),
+            Outcome::Missing => Some(ScrubResult::Missing),
+            // Perhaps the store's fault: it counts as not read.
+            Outcome::Unreadable(_) => None,
+        };
+        if let Some(result) = result {
+            self.keeper.note(&pack, result);
         }
         match outcome {
             Outcome::Whole(print) => {
@@ -404,4 +463,90 @@ fn conclude(hash_fits: bool, bad: HashSet<ChunkId>, print: Print) -> Outcome {
         (false, count) => format!("its bytes are not those of its name: {count} chunks are damaged"),
     };
     Outcome::Damaged(Damage { what, extent: Extent::Chunks(bad) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SeededEntropy;
+    use crate::format::scrub::ScrubFact;
+    use crate::id::{ObjectKind, SessionId};
+
+    fn pack(byte: u8) -> PackInfo {
+        let hash = ObjectHash::from_bytes([byte; 32]);
+        let name = ObjectName { kind: ObjectKind::DataPack, hash, session: SessionId::from_bytes([7; 8]) };
+        PackInfo { name, size: 1000 }
+    }
+
+    fn ledger(facts: &[(u8, i64, ScrubResult)]) -> Ledger {
+        let fact = |(byte, hour, result): &(u8, i64, ScrubResult)| ScrubFact {
+            pack: pack(*byte).name,
+            size: 1000,
+            time: hours(*hour),
+            result: *result,
+        };
+        let mut ledger = Ledger::default();
+        ledger.add(&facts.iter().map(fact).collect::<Vec<_>>());
+        ledger
+    }
+
+    fn hours(hour: i64) -> Timestamp {
+        Timestamp::from_nanos(hour * 3_600_000_000_000)
+    }
+
+    fn chosen(options: &CheckOptions, ledger: &Ledger) -> Vec<u8> {
+        let packs = (0..20u8).map(|byte| (u32::from(byte), pack(byte))).collect();
+        let wanted = Wanted::new(options, Instant::now());
+        let chosen = wanted.choose(packs, ledger, hours(100), &SeededEntropy::new(3)).unwrap();
+        chosen.iter().map(|(_, pack)| pack.name.hash.as_bytes()[0]).collect()
+    }
+
+    fn with_time() -> CheckOptions {
+        CheckOptions { read_data: true, time_limit: Some(Duration::from_secs(60)), ..CheckOptions::default() }
+    }
+
+    #[test]
+    fn what_was_found_damaged_comes_first_then_what_was_never_read_then_the_oldest() {
+        use ScrubResult::{Damaged, Missing, Whole};
+        let mut facts: Vec<_> = (0..16).map(|byte| (byte, 90 - i64::from(byte), Whole)).collect();
+        facts.extend([(3, 95, Damaged), (9, 96, Missing), (5, 95, Damaged), (5, 97, Whole)]);
+        let order = chosen(&with_time(), &ledger(&facts));
+        assert_eq!(order, [3, 9, 16, 17, 18, 19, 15, 14, 13, 12, 11, 10, 8, 7, 6, 4, 2, 1, 0, 5]);
+    }
+
+    #[test]
+    fn an_age_leaves_out_what_was_read_since_but_never_what_was_damaged() {
+        use ScrubResult::{Damaged, Whole};
+        let mut facts: Vec<_> = (0..18).map(|byte| (byte, 80 + i64::from(byte), Whole)).collect();
+        facts.push((17, 99, Damaged));
+        let age = Duration::from_secs(10 * 3600);
+        let options = CheckOptions { older_than: Some(age), ..with_time() };
+        assert_eq!(chosen(&options, &ledger(&facts)), [17, 18, 19, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        let part = CheckOptions { part: Some((2, 3)), ..options };
+        let part = chosen(&part, &ledger(&facts));
+        assert_eq!(part[0], 17, "a damaged pack is read again in every part");
+        assert!(part.len() > 1 && part.len() < 13);
+    }
+
+    #[test]
+    fn shards_are_disjoint_and_together_all_packs() {
+        let ledger = ledger(&[(3, 5, ScrubResult::Damaged)]);
+        let mut all = Vec::new();
+        for shard in 1..=4 {
+            let options = CheckOptions { shard: Some((shard, 4)), ..with_time() };
+            let own = chosen(&options, &ledger);
+            assert!(!own.is_empty());
+            all.extend(own);
+        }
+        all.sort_unstable();
+        assert_eq!(all, (0..20).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn a_sample_is_drawn_beside_what_was_damaged() {
+        let ledger = ledger(&[(3, 5, ScrubResult::Damaged)]);
+        let options = CheckOptions { read_data: true, sample: Some(Sample::Bytes(2500)), ..CheckOptions::default() };
+        let drawn = chosen(&options, &ledger);
+        assert_eq!((drawn[0], drawn.len()), (3, 4));
+    }
 }

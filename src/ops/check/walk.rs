@@ -52,6 +52,8 @@ pub(super) struct Walked {
     missing_count: u64,
     /// Chunks that are shorter than an entry wants.
     short: HashSet<ChunkId>,
+    /// The packs that hold what was walked, by number; `None` if that was everything.
+    pub(super) needed: Option<HashSet<u32>>,
 }
 
 impl Walked {
@@ -63,6 +65,11 @@ impl Walked {
     /// True if some file is touched.
     pub(super) fn loses_something(&self) -> bool {
         self.has_missing() || !self.odd.is_empty() || !self.short.is_empty()
+    }
+
+    /// Segments that cannot be read, with why.
+    pub(super) fn unreadable(&self) -> impl Iterator<Item = (&ChunkId, &String)> {
+        self.unreadable.iter()
     }
 
     pub(super) fn is_unreadable(&self, segment: &ChunkId) -> bool {
@@ -141,6 +148,7 @@ pub(super) async fn walk(
     report: &mut CheckReport,
     findings: &mut Findings,
 ) -> Result<Walked> {
+    let only_some = backups.len() < repository.backups().len();
     let mut walk = Walk {
         repository,
         index,
@@ -149,7 +157,7 @@ pub(super) async fn walk(
         lists: HashMap::new(),
         batch: Vec::new(),
         looked_up: 0,
-        walked: Walked::default(),
+        walked: Walked { needed: only_some.then(HashSet::new), ..Walked::default() },
     };
     report.entries = 0;
     for backup in backups {
@@ -333,9 +341,14 @@ impl Walk<'_> {
                 None => Some((*id, true)),
                 Some(location) => (u64::from(location.plain_len) < *end).then_some((*id, false)),
             });
-            Ok((batch.len() as u64, bad.collect::<Vec<_>>(), batch))
+            let bad = bad.collect::<Vec<_>>();
+            let packs: HashSet<u32> = found.iter().flatten().map(|location| location.pack).collect();
+            Ok((batch.len() as u64, bad, packs, batch))
         });
-        let (count, bad, mut batch) = found.await?;
+        let (count, bad, packs, mut batch) = found.await?;
+        if let Some(needed) = &mut self.walked.needed {
+            needed.extend(packs);
+        }
         batch.clear();
         self.batch = batch;
         self.looked_up += count;

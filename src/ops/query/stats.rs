@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::id::{LineageId, ObjectHash, ObjectKind, RepositoryId};
 use crate::index::sizes;
-use crate::repo::Repository;
+use crate::repo::{Repository, ScrubAge};
 
 /// The repository in numbers.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -43,6 +43,8 @@ pub struct Stats {
     pub retired_objects: u64,
     /// Packs that are known to be damaged.
     pub quarantined_packs: u64,
+    /// How long ago the live packs were read and verified.
+    pub scrub: ScrubAge,
 }
 
 /// Packs of one kind.
@@ -100,7 +102,9 @@ pub async fn stats(repository: &Repository) -> Result<Stats> {
     }
     let mut lineages: Vec<LineageStats> = lineages.into_values().collect();
     lineages.sort_by(|a, b| a.name.cmp(&b.name));
-    let sizes = sizes(&index.live_packs());
+    let live = index.live_packs();
+    let scrub = repository.ledger().await?.age(&live, repository.environment().clock.now());
+    let sizes = sizes(&live);
     let of_kind = |kind| {
         sizes.get(&kind).map_or(PackStats::default(), |(count, bytes)| PackStats { count: *count, bytes: *bytes })
     };
@@ -126,5 +130,6 @@ pub async fn stats(repository: &Repository) -> Result<Stats> {
         open_sessions: state.open_sessions().count() as u64,
         retired_objects: state.retired.len() as u64,
         quarantined_packs: state.quarantined.len() as u64,
+        scrub,
     })
 }

@@ -56,6 +56,16 @@ pub(super) fn fragment(bytes: &mut [u8], repair: Repair) {
     put_sum(bytes, 24, 0..24);
 }
 
+/// Header of 24, facts of 60.
+pub(super) fn scrub(bytes: &mut [u8], repair: Repair) {
+    let Some(body_len) = bytes.len().checked_sub(24) else { return };
+    if repair == Repair::All {
+        put_u32(bytes, 12, body_len / 60);
+    }
+    put_sum(bytes, 16, 24..24 + body_len);
+    put_sum(bytes, 20, 0..20);
+}
+
 /// Header of 32, body, names.
 pub(super) fn manifest(bytes: &mut [u8], repair: Repair) {
     let Some(rest) = bytes.len().checked_sub(32) else { return };

@@ -8,6 +8,7 @@ use crate::format::config::{Chunking, Config, StoreFacts};
 use crate::format::fragment::{Fragment, FragmentEntry, FragmentPack};
 use crate::format::log_record::BackupSummary;
 use crate::format::manifest::{Manifest, SegmentRef};
+use crate::format::scrub::{ScrubFact, ScrubPart, ScrubResult};
 use crate::format::segment::{
     Entry, EntryKind, FileFormat, Piece, Pieces, SegmentBuilder, Transform, encode_piece_list,
 };
@@ -32,6 +33,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "manifest" => manifests(),
         "log_entry" => logs().into_iter().map(|(entry, _)| entry).collect(),
         "log_state" => logs().into_iter().map(|(_, state)| state).collect(),
+        "scrub" => scrubs(),
         "tae_object" => objects::objects(),
         "tae_checkpoint" => objects::checkpoints(),
         "tae_names" => objects::names(),
@@ -108,6 +110,18 @@ fn fragments() -> Vec<Vec<u8>> {
         (0u8..).zip(kinds).map(|(i, kind)| FragmentPack { name: object_name(kind, i), size: 1 << 20 }).collect();
     let entries = (0..20).map(|i| entry(i / 2, u16::from(i) % 2, 36 + 152 * u32::from(i))).collect();
     vec![Fragment::default().encode(), Fragment { packs, entries }.encode()]
+}
+
+fn scrubs() -> Vec<Vec<u8>> {
+    let results = [ScrubResult::Whole, ScrubResult::Damaged, ScrubResult::Missing];
+    let kinds = [ObjectKind::DataPack, ObjectKind::MetaPack];
+    let facts = (0u8..12).map(|i| ScrubFact {
+        pack: object_name(kinds[usize::from(i) % 2], i),
+        size: 1 << 20,
+        time: Timestamp::from_nanos(1_700_000_000_000_000_000 + i64::from(i)),
+        result: results[usize::from(i) % 3],
+    });
+    vec![ScrubPart::default().encode(), ScrubPart { facts: facts.collect() }.encode()]
 }
 
 fn piece(id: u8, offset: u32, len: u32) -> Piece {

@@ -8,6 +8,7 @@ use crate::format::log_entry::LogEntry;
 use crate::format::log_state::LogState;
 use crate::format::manifest::Manifest;
 use crate::format::pack::{PackHeader, PackTrailer, RecordHeader, decode_table, encode_table};
+use crate::format::scrub::ScrubPart;
 use crate::format::segment::{
     Entry, SegmentBuilder, SegmentReader, decode_piece_list, encode_piece_list, for_each_chunk,
 };
@@ -45,6 +46,18 @@ pub fn fragment(bytes: &[u8]) -> bool {
         let again = fragment.encode();
         assert_eq!(accepted(Fragment::decode(&again)), Some(fragment), "decoded, encoded and decoded");
         assert_eq!(again[28..], stored[28..again.len()], "entries have one order");
+        true
+    })
+}
+
+/// A part of the scrub ledger.
+pub fn scrub(bytes: &[u8]) -> bool {
+    with_repairs(bytes, repair::scrub, |stored| {
+        let Some(mut part) = accepted(ScrubPart::decode(stored)) else { return false };
+        assert!(part.facts.len() * 60 + 24 <= stored.len());
+        let again = part.encode();
+        assert_eq!(accepted(ScrubPart::decode(&again)), Some(part), "decoded, encoded and decoded");
+        assert_eq!(again[24..], stored[24..again.len()], "facts have one order");
         true
     })
 }

@@ -27,11 +27,13 @@ What is wrong is a finding: what it touches, and how it heals (exit code 2). It 
   everpack check --read-data         everything, once a week or month";
 
 const SCRUB_LONG_ABOUT: &str = "\
-Reads and verifies every stored byte, after checking the structure: the same as `everpack check --read-data`.
+Reads and verifies every stored byte, after checking the structure: the same as `everpack check --read-data`. What was read when is \
+written down in the repository, so that budgets add up over runs and hosts. What was found damaged is always read again first.
 
-  everpack scrub                     everything
-  everpack scrub --part 1/7          a seventh: seven such nights read everything
-  everpack scrub --for 2h            as much as two hours allow";
+  everpack scrub                                everything
+  everpack scrub --for 2h                       what was read longest ago, as much as two hours allow
+  everpack scrub --older-than 30d --for 2h      the same, but nothing twice a month
+  everpack scrub --older-than 7d --shard 2/4    the second of four hosts that scrub side by side";
 
 /// Check that everything is there; with --read-data also that it is what was written.
 #[derive(Debug, clap::Args)]
@@ -67,7 +69,13 @@ pub(crate) struct ReadArgs {
     /// With --read-data: read only so much, chosen at random: 10% or 5G.
     #[arg(long, value_name = "SHARE", value_parser = parse_sample)]
     sample: Option<Sample>,
-    /// Stop after so long, and say that it is not complete.
+    /// With --read-data: read only packs whose last good read is longer ago, or that were never read.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    older_than: Option<Duration>,
+    /// With --read-data: one of N hosts that read side by side, each other packs; from 1.
+    #[arg(long, value_name = "I/N", value_parser = parse_part)]
+    shard: Option<(u32, u32)>,
+    /// Stop after so long, and say that it is not complete; what was read longest ago is read first.
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
     time_limit: Option<Duration>,
 }
@@ -91,8 +99,11 @@ pub(crate) async fn run(context: &Context, backups: Vec<String>, read: ReadArgs,
         read_data,
         part: read.part,
         sample: read.sample,
+        older_than: read.older_than,
+        shard: read.shard,
         time_limit: read.time_limit,
         memory: context.globals.memory,
+        ..CheckOptions::default()
     };
     let monitor = context.progress.watch();
     let report = check::check(&repository, &options, monitor).await?;
@@ -129,6 +140,9 @@ fn write_text(text: &mut String, context: &Context, report: &CheckReport, read_d
         let bytes = units::bytes(report.bytes_read);
         writeln!(text, "  read {}, {bytes}, {rate}", plural(report.packs_read, "pack"))?;
     }
+    if let Some(scrub) = &report.scrub {
+        writeln!(text, "  {}", scrub.describe())?;
+    }
     writeln!(text, "  took {}", units::duration(report.duration))?;
     if !report.complete {
         writeln!(text, "NOT complete: it was stopped before everything was looked at")?;
@@ -144,7 +158,7 @@ fn write_text(text: &mut String, context: &Context, report: &CheckReport, read_d
     Ok(())
 }
 
-fn finding_table(context: &Context, findings: &[Finding]) -> String {
+pub(crate) fn finding_table(context: &Context, findings: &[Finding]) -> String {
     let mut table = table(&["severity", "object", "what", "touches", "heals by"], &[]);
     table.set_content_arrangement(ContentArrangement::Dynamic);
     for finding in findings {
@@ -177,7 +191,7 @@ fn touched(context: &Context, finding: &Finding) -> String {
 
 fn write_metrics(file: &std::path::Path, location: &str, report: &CheckReport) -> Result<()> {
     let count = |severity| report.findings.iter().filter(|finding| finding.severity == severity).count() as u64;
-    let gauges = vec![
+    let mut gauges = vec![
         gauge_f64("duration_seconds", "How long the last check took.", report.duration.as_secs_f64()),
         gauge("backups", "Backups checked.", report.backups),
         gauge("packs", "Packs compared.", report.packs),
@@ -187,6 +201,19 @@ fn write_metrics(file: &std::path::Path, location: &str, report: &CheckReport) -
         gauge("errors", "Findings by which data is lost unless healed.", count(Severity::Error)),
         gauge("complete", "1 if everything asked for was looked at.", u64::from(report.complete)),
     ];
+    if let Some(scrub) = &report.scrub {
+        gauges.push(gauge("packs_never_read", "Packs that no scrub ever read.", scrub.never_read));
+        gauges.push(gauge(
+            "oldest_read_age_seconds",
+            "How long ago the pack was read that was read longest ago.",
+            scrub.oldest_age.unwrap_or(0),
+        ));
+        gauges.push(gauge_f64(
+            "read_share_30d",
+            "Share of the bytes that was read within 30 days.",
+            scrub.recent_share,
+        ));
+    }
     metrics::write(file, "check", &[("repository", location)], gauges)
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct InitArgs {
     encrypt: bool,
 }
 
-fn parse_chunk_size(text: &str) -> Result<u32, String> {
+pub(crate) fn parse_chunk_size(text: &str) -> Result<u32, String> {
     let size = parse_size(text)?;
     let fits = size.is_power_of_two() && (16 * KIB..=MIB).contains(&size);
     let size = u32::try_from(size).ok().filter(|_| fits);

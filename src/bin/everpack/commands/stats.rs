@@ -56,6 +56,9 @@ fn facts(stats: &Stats) -> Vec<(String, String)> {
         ("fragments", units::count(stats.fragments)),
         ("log entries", units::count(stats.log_entries)),
     ];
+    if stats.scrub.packs > 0 {
+        facts.push(("scrub", stats.scrub.describe()));
+    }
     // What is usually none is worth a line only if it is not.
     for (name, count) in [
         ("open sessions", stats.open_sessions),

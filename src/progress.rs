@@ -19,6 +19,8 @@ pub enum Phase {
     Checking,
     /// Reading and hashing stored bytes.
     Scrubbing,
+    /// Copying packs to another repository.
+    Replicating,
 }
 
 impl fmt::Display for Phase {
@@ -30,6 +32,7 @@ impl fmt::Display for Phase {
             Self::Restoring => "restoring",
             Self::Checking => "checking",
             Self::Scrubbing => "scrubbing",
+            Self::Replicating => "replicating",
         })
     }
 }

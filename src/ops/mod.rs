@@ -5,6 +5,7 @@
 //! - [`restore`]: from a manifest to files.
 //! - [`check`]: is everything there and whole?
 //! - [`query`]: what the repository and its backups hold.
+//! - [`mod@replicate`]: chosen backups into another repository.
 //!
 //! A verb takes `&Repository`, tells its progress to a [`crate::progress::Monitor`], never prints, and gives a report that serialises.
 
@@ -14,6 +15,7 @@ pub mod check;
 mod closure;
 mod prove;
 pub mod query;
+pub mod replicate;
 pub mod restore;
 pub(crate) mod target;
 

@@ -47,6 +47,28 @@ impl Repository {
     /// If we crash here: either there is no `config`, and `create` can be repeated, or there is one and the repository is complete:
     /// the first log entry is written by whoever opens it next.
     pub async fn create(store: Store, options: &InitOptions, environment: Environment) -> Result<Self> {
+        let family = FamilyId::from_bytes(environment.entropy.array()?);
+        Self::create_of(store, family, options, environment).await
+    }
+
+    /// The same, as a replica of `origin`: of its family, cutting and packing as it does, so that packs travel between the two unchanged.
+    pub async fn create_member(
+        store: Store,
+        origin: &Self,
+        single_writer: bool,
+        environment: Environment,
+    ) -> Result<Self> {
+        let Config { family, chunking, pack_target, level, .. } = *origin.config();
+        let options = InitOptions { chunking, pack_target, level, single_writer };
+        Self::create_of(store, family, &options, environment).await
+    }
+
+    async fn create_of(
+        store: Store,
+        family: FamilyId,
+        options: &InitOptions,
+        environment: Environment,
+    ) -> Result<Self> {
         if store.head(StoredObject::Config).await?.is_some() {
             let message = format!("{}: there is a repository already; it was left as it is", store.display());
             return Err(Error::invalid(message));
@@ -59,7 +81,7 @@ impl Repository {
         }
         let config = Config {
             repository: RepositoryId::from_bytes(environment.entropy.array()?),
-            family: FamilyId::from_bytes(environment.entropy.array()?),
+            family,
             created: environment.clock.now(),
             mandatory_features: Vec::new(),
             optional_features: Vec::new(),

@@ -17,6 +17,7 @@ const COMMANDS: &[&str] = &[
     "restore",
     "check",
     "scrub",
+    "replicate",
     "stats",
     "tae",
     "probe",

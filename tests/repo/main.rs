@@ -16,6 +16,7 @@ mod damage;
 mod made;
 mod model;
 mod real_data;
+mod replicate;
 mod requests;
 mod support;
 mod writers;

@@ -11,7 +11,8 @@ use everpack::ops::restore::Framing;
 use everpack::units::{MIB, parse_bytes};
 
 use crate::commands::{
-    backup, bench, cat, check, completions, diff, find, init, list, ls, man, probe, restore, show, stats, tae,
+    backup, bench, cat, check, completions, diff, find, init, list, ls, man, probe, replicate, restore, show, stats,
+    tae,
 };
 
 const LONG_ABOUT: &str = "\
@@ -70,7 +71,7 @@ pub(crate) struct Globals {
     /// Where the local index is kept (`none` keeps nothing) [default: `everpack` in the user's cache directory].
     #[arg(long, global = true, value_name = "DIR", env = "EVERPACK_CACHE", hide_env_values = true)]
     pub(crate) cache: Option<PathBuf>,
-    /// Write a Prometheus text file at the end of backup, restore and check.
+    /// Write a Prometheus text file at the end of backup, restore, check and replicate.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) metrics: Option<PathBuf>,
     /// Read settings from this file [default: ./everpack.toml, then everpack/everpack.toml in the user's configuration directory].
@@ -114,6 +115,7 @@ pub(crate) enum Command {
     Restore(restore::RestoreArgs),
     Check(check::CheckArgs),
     Scrub(check::ScrubArgs),
+    Replicate(Box<replicate::ReplicateArgs>),
     Stats(stats::StatsArgs),
     Tae(tae::TaeArgs),
     Probe(probe::ProbeArgs),

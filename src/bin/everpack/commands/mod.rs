@@ -14,6 +14,7 @@ pub(crate) mod list;
 pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod probe;
+pub(crate) mod replicate;
 pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod stats;
@@ -77,6 +78,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit> {
         Command::Restore(args) => restore::run(context, args).await,
         Command::Check(args) => check::run(context, args.backups, args.read, args.read_data).await,
         Command::Scrub(args) => check::run(context, args.backups, args.read, true).await,
+        Command::Replicate(args) => replicate::run(context, *args).await,
         Command::Stats(args) => stats::run(context, args).await,
         Command::Tae(args) => tae::run(context, args).await,
         Command::Probe(args) => probe::run(context, args).await,

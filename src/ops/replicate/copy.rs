@@ -247,9 +247,8 @@ impl Copier {
         if self.fragment.packs.is_empty() {
             return Ok(());
         }
-        let mut fragment = self.fragment.clone();
-        let name = sides.target.store_fragment(sides.session()?, &mut fragment).await?;
-        self.fragment = Fragment::default();
+        let name = sides.target.store_fragment(sides.session()?, &mut self.fragment).await?;
+        let fragment = std::mem::take(&mut self.fragment);
         self.pending.push(name);
         let index = Arc::clone(&sides.to);
         blocking(move || index.insert(&[(name, fragment)])).await

@@ -30,6 +30,8 @@ mod plan;
 mod prove;
 mod roots;
 mod sides;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

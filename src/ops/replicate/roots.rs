@@ -96,8 +96,8 @@ mod tests {
         assert_eq!(Roots::of(&[id(1), id(2), id(3)]).root().to_string(), THREE);
     }
 
-    const EMPTY: &str = "";
-    const THREE: &str = "";
+    const EMPTY: &str = "9f9019fe08a822e23a1b06d5997efffe2fcbcc39aa34b1b1703dcf863489416e";
+    const THREE: &str = "04f94d3047ebec870cca5bcd599d42a114b07faabbc6726e429b52fafdd967e7";
 
     #[test]
     fn the_order_does_not_count_and_every_id_does() {

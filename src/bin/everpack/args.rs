@@ -71,7 +71,7 @@ pub(crate) struct Globals {
     /// Where the local index is kept (`none` keeps nothing) [default: `everpack` in the user's cache directory].
     #[arg(long, global = true, value_name = "DIR", env = "EVERPACK_CACHE", hide_env_values = true)]
     pub(crate) cache: Option<PathBuf>,
-    /// Write a Prometheus text file at the end of backup, restore, check and replicate.
+    /// Write a Prometheus text file at the end of backup, restore and check.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) metrics: Option<PathBuf>,
     /// Read settings from this file [default: ./everpack.toml, then everpack/everpack.toml in the user's configuration directory].

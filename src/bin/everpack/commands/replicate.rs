@@ -80,11 +80,11 @@ pub(crate) struct ReplicateArgs {
     other: OtherArgs,
 }
 
-/// How the bucket of the other repository is reached. Its keys come from EVERPACK_OTHER_ACCESS_KEY_ID and _SECRET_ACCESS_KEY.
+/// How the bucket of the other repository is reached.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Options for the other repository, where it differs from --repo")]
 struct OtherArgs {
-    /// The server of its bucket.
+    /// The server of its bucket. Its keys: EVERPACK_OTHER_ACCESS_KEY_ID and EVERPACK_OTHER_SECRET_ACCESS_KEY.
     #[arg(long, value_name = "URL", env = "EVERPACK_OTHER_S3_ENDPOINT", hide_env_values = true)]
     other_endpoint: Option<String>,
     /// The region of its bucket.

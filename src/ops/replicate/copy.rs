@@ -3,14 +3,14 @@
 //! What arrives is compared with its name and its parts with each other; the copy bears the name of our session at the target. Fragments are
 //! written anew from the packs' own tables and published at checkpoints, so that an interrupted run need not send them again.
 
-use std::collections::HashSet;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
+use super::buffers::Buffers;
 use super::pace::Pace;
 use super::sides::Sides;
 use super::{ReplicateOptions, ReplicateReport, blocking, is_damage, stopped};
@@ -148,6 +148,7 @@ impl Copier {
             family: sides.origin.config().family,
             session: sides.session()?.suffix(),
             pace: self.pace.clone(),
+            buffers: Buffers::new(self.budget),
             monitor: Arc::clone(monitor),
         });
         let mut todo = VecDeque::from(todo);
@@ -276,6 +277,7 @@ struct Carrier {
     family: FamilyId,
     session: SessionId,
     pace: Option<Arc<Pace>>,
+    buffers: Buffers,
     monitor: Arc<dyn Monitor>,
 }
 
@@ -287,13 +289,14 @@ impl Carrier {
         {
             return Err(stopped());
         }
-        let stored = match self.origin.get_limited(StoredObject::Named(pack.name), pack.size).await {
-            Ok(stored) => stored,
+        let buffer = self.buffers.take(pack.size);
+        let stored = match self.origin.get_into(StoredObject::Named(pack.name), pack.size, buffer).await {
+            Ok(stored) => self.buffers.lend(stored),
             Err(error) if is_damage(&error) => return Ok(Outcome::Damaged(error.to_string())),
             Err(error) => return Ok(Outcome::Unreadable(error)),
         };
-        let (name, size, family, bytes) = (pack.name, pack.size, self.family, stored.clone());
-        let table = match blocking(move || verify(&name, size, family, &bytes)).await {
+        let (name, family, bytes) = (pack.name, self.family, stored.clone());
+        let table = match blocking(move || verify(&name, family, &bytes)).await {
             Ok(table) => table,
             Err(error) if is_damage(&error) => return Ok(Outcome::Damaged(error.to_string())),
             Err(error) => return Err(error),
@@ -305,10 +308,7 @@ impl Carrier {
 }
 
 /// Proves that these are the bytes that the pack's writer stored, and gives its table.
-fn verify(name: &ObjectName, size: u64, family: FamilyId, stored: &Bytes) -> Result<Vec<TableEntry>> {
-    if stored.len() as u64 != size {
-        return Err(Error::corrupt(format!("has {} bytes, should have {size}", stored.len())));
-    }
+fn verify(name: &ObjectName, family: FamilyId, stored: &[u8]) -> Result<Vec<TableEntry>> {
     if object_hash(stored) != name.hash {
         return Err(Error::corrupt("its bytes are not those of its name"));
     }

@@ -50,6 +50,18 @@ impl Repository {
         Self::create_in_family(store, options, None, environment).await
     }
 
+    /// The same, as a replica of `origin`: of its family, cutting and packing as it does, so that packs travel between the two unchanged.
+    pub async fn create_member(
+        store: Store,
+        origin: &Self,
+        single_writer: bool,
+        environment: Environment,
+    ) -> Result<Self> {
+        let Config { family, chunking, pack_target, level, .. } = *origin.config();
+        let options = InitOptions { chunking, pack_target, level, single_writer };
+        Self::create_in_family(store, &options, Some(family), environment).await
+    }
+
     /// The same, in a family that is there already; `None` founds one.
     pub(crate) async fn create_in_family(
         store: Store,

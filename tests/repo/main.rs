@@ -20,6 +20,7 @@ mod model;
 mod prune;
 mod real_data;
 mod repair;
+mod replicate;
 mod requests;
 mod support;
 mod writers;

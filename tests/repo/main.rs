@@ -16,6 +16,7 @@ mod damage;
 mod forget;
 mod ledger;
 mod made;
+mod matrix;
 mod model;
 mod prune;
 mod real_data;

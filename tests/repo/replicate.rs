@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use everpack::clock::{ManualClock, Timestamp};
 use everpack::error::{ErrorKind, Result};
 use everpack::id::ObjectHash;
 use everpack::ops::backup::BackupOptions;
@@ -40,10 +41,13 @@ async fn opened(store: &Store) -> Repository {
 /// A repository with these trees backed up one after the other.
 async fn origin_of(trees: &[Tree]) -> (Store, Vec<ObjectHash>) {
     let store = memory();
-    let repository = Repository::create(store.clone(), &small(), environment()).await.unwrap();
+    let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(1_600_000_000_000_000_000)));
+    let environment = Environment { clock: clock.clone(), ..environment() };
+    let repository = Repository::create(store.clone(), &small(), environment).await.unwrap();
     let mut ids = Vec::new();
     for tree in trees {
         ids.push(back_up(&repository, "/data", tree).await.unwrap().id);
+        clock.advance(Duration::from_secs(86_400));
     }
     (store, ids)
 }
@@ -114,7 +118,7 @@ async fn a_replica_stands_by_itself_when_the_origin_is_gone() {
     let report = send(&origin, &target).await;
     assert_eq!(report.sent.iter().map(|sent| sent.id).collect::<Vec<_>>(), ids, "oldest first");
     assert!(report.complete && report.findings.is_empty() && report.remarks.is_empty(), "{report:?}");
-    assert_eq!(report.packs as usize, packs_of(&origin).await.len());
+    assert_eq!(report.packs, packs_of(&origin).await.len() as u64);
     for info in origin.list_sorted(everpack::store::Folder::Root).await.unwrap() {
         origin.delete(&info.path).await.unwrap();
     }
@@ -124,7 +128,7 @@ async fn a_replica_stands_by_itself_when_the_origin_is_gone() {
     let mut next = trees[2].clone();
     next.insert(b"more".to_vec(), Arc::new(vec![7; 50_000]));
     let report = back_up(&repository, "/data", &next).await.unwrap();
-    assert_eq!(report.files_unchanged as usize, trees[2].len());
+    assert_eq!(report.files_unchanged, trees[2].len() as u64);
     assert_restores(&repository, report.id, &next).await;
 }
 
@@ -167,7 +171,7 @@ async fn each_pack_is_read_once_and_written_once() {
             _ => None,
         })
         .collect();
-    assert_eq!(whole_reads.len(), report.packs as usize);
+    assert_eq!(whole_reads.len() as u64, report.packs);
     assert_eq!(whole_reads.iter().collect::<BTreeSet<_>>().len(), whole_reads.len(), "no pack twice");
     let (requests, counts) = written.take();
     let puts = |folder: &str, requests: &[Request]| {
@@ -176,7 +180,7 @@ async fn each_pack_is_read_once_and_written_once() {
             .filter(|request| matches!(request, Request::Put { path, .. } if path.starts_with(folder)))
             .count()
     };
-    assert_eq!(puts("packs/", &requests) + puts("meta/", &requests), report.packs as usize);
+    assert_eq!((puts("packs/", &requests) + puts("meta/", &requests)) as u64, report.packs);
     assert_eq!((puts("index/", &requests), puts("manifests/", &requests), puts("log/", &requests)), (1, 3, 3));
     assert_eq!(counts.deletes, 0);
     // An increment of nothing asks little.
@@ -417,6 +421,30 @@ async fn filters_choose() {
     let target = member(&store).await;
     let error = send_with(&store, &target, &ReplicateOptions { selection: unknown, ..options() }).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_lists_its_backups_in_the_order_of_the_origin() {
+    // The clock stands still, goes back and forth: eight backups whose ids and times are in any order.
+    let store = memory();
+    let (environment, clock) = seeded(78);
+    let origin = Repository::create(store.clone(), &small(), environment).await.unwrap();
+    let mut ids = Vec::new();
+    for (n, hour) in [5, 5, 3, 9, 10, 11, 2, 12].into_iter().enumerate() {
+        clock.set(Timestamp::from_nanos(1_700_000_000_000_000_000 + hour * 3_600_000_000_000));
+        ids.push(back_up(&origin, "/data", &tree_of(n as u64, 5000)).await.unwrap().id);
+    }
+    let target = member(&store).await;
+    send(&store, &target).await;
+    let listed: Vec<_> = opened(&target).await.backups().iter().map(|backup| backup.id).collect();
+    assert_eq!(listed, ids);
+
+    // What comes late is listed last, and that is told.
+    let target = member(&store).await;
+    let newest = Selection { last: Some(1), ..Selection::default() };
+    send_with(&store, &target, &ReplicateOptions { selection: newest, ..options() }).await.unwrap();
+    let report = send(&store, &target).await;
+    assert!(report.remarks.iter().any(|remark| remark.contains("arrived after newer ones")), "{report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

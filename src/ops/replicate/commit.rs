@@ -48,6 +48,36 @@ pub(super) async fn commit(
         .try_collect()
         .await?;
 
+    let mut rest = whole.as_slice();
+    while !rest.is_empty() {
+        let (group, later) = rest.split_at(in_one_entry(rest));
+        if !say(sides, copier, plan, group, &mut stored, options, report).await? {
+            return Ok(false);
+        }
+        rest = later;
+    }
+    Ok(true)
+}
+
+/// How many of these fit into one entry. Those of one entry are listed by their times, so an entry ends where a clock was set back: the
+/// replica lists them in the origin's order.
+fn in_one_entry(backups: &[&BackupInfo]) -> usize {
+    let goes_on = |pair: &[&BackupInfo]| pair[0].summary.started < pair[1].summary.started;
+    backups.windows(2).take_while(|pair| goes_on(pair)).count() + 1
+}
+
+/// Says one entry. False, and nothing said, if what the plan relied on is not live any more.
+async fn say(
+    sides: &mut Sides,
+    copier: &mut Copier,
+    plan: &Plan,
+    group: &[&BackupInfo],
+    stored: &mut HashSet<ObjectHash>,
+    options: &ReplicateOptions,
+    report: &mut ReplicateReport,
+) -> Result<bool> {
+    let (origin, target) = (sides.origin.clone(), sides.target.clone());
+    let session = sides.session()?;
     let mut is_stale = false;
     let mut sent: Vec<ObjectHash> = Vec::new();
     let said = session
@@ -60,7 +90,7 @@ pub(super) async fn commit(
             let mut fragments = copier.pending().to_vec();
             let mut committed = Vec::new();
             let mut unforgotten = Vec::new();
-            for backup in &whole {
+            for backup in group {
                 match state.backups.get(&backup.id) {
                     // It was only made whole, or another replication was first.
                     Some(there) if there.forgotten.is_none() => continue,
@@ -72,12 +102,9 @@ pub(super) async fn commit(
                         if !stored.contains(&backup.id) {
                             stored.insert(carry(&origin, &target, session.suffix(), backup.id).await?);
                         }
+                        let kind = ObjectKind::Manifest;
                         committed.push(Record::BackupCommitted {
-                            manifest: ObjectName {
-                                kind: ObjectKind::Manifest,
-                                hash: backup.id,
-                                session: session.suffix(),
-                            },
+                            manifest: ObjectName { kind, hash: backup.id, session: session.suffix() },
                             fragments: std::mem::take(&mut fragments),
                             summary: backup.summary.clone(),
                         });
@@ -105,8 +132,31 @@ pub(super) async fn commit(
     said?;
     copier.forget_pending();
     sides.was_heard().await;
-    whole.into_iter().filter(|backup| sent.contains(&backup.id)).for_each(|backup| report.send(backup));
+    let sent: Vec<&BackupInfo> = group.iter().copied().filter(|backup| sent.contains(&backup.id)).collect();
+    tell_late_arrivals(sides, &sent, report);
+    sent.into_iter().for_each(|backup| report.send(backup));
     Ok(true)
+}
+
+/// The log of the target lists what arrived last as the latest.
+fn tell_late_arrivals(sides: &Sides, sent: &[&BackupInfo], report: &mut ReplicateReport) {
+    let listed = sides.target.backups();
+    let is_late = |backup: &&&BackupInfo| {
+        let before = listed.iter().take_while(|there| there.id != backup.id);
+        before.into_iter().any(|there| {
+            there.summary.lineage == backup.summary.lineage && there.summary.started > backup.summary.started
+        })
+    };
+    if let Some(late) = sent.iter().find(is_late) {
+        let remark = format!(
+            "older backups of lineage {} arrived after newer ones: at {} `latest` means the one that arrived last, so name them by id",
+            late.summary.lineage_name,
+            sides.target.location()
+        );
+        if !report.remarks.contains(&remark) {
+            report.remarks.push(remark);
+        }
+    }
 }
 
 /// True if something that the plan counted on does not count in this state.

@@ -195,7 +195,6 @@ impl LogState {
         }
     }
 
-<<<<<<< HEAD
     /// True if some chunk that a backup names may be held by no live pack: a repair could not bring it back.
     pub(crate) fn may_miss_chunks(&self) -> bool {
         self.settings.get(MISSING_CHUNKS).is_some_and(|value| value != "no")
@@ -208,10 +207,7 @@ impl LogState {
             .then(|| Record::ConfigChanged { key: MISSING_CHUNKS.to_owned(), value: value.to_owned() })
     }
 
-    /// The backups that `list` shows, oldest commit first.
-=======
     /// The backups that `list` shows, oldest commit first. A replication commits several in one entry: these by their times.
->>>>>>> replicate
     pub(crate) fn listed(&self) -> Vec<&BackupState> {
         let mut listed: Vec<_> = self.backups.values().filter(|backup| backup.forgotten.is_none()).collect();
         listed.sort_by_key(|backup| (backup.entry, backup.summary.started, backup.manifest.hash));

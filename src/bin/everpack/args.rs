@@ -24,7 +24,9 @@ stored once, so a nightly backup costs what is new; every backup restores by its
   everpack backup /nights/2026-11-21     store what MatrixOne's BACKUP wrote
   everpack list                          see what there is
   everpack restore latest /restore/here  get it back
-  everpack check --read-data             prove that everything stored can be read";
+  everpack check --read-data             prove that everything stored can be read
+  everpack forget --keep-daily 30        keep what you need; `everpack prune` gives the rest of the space back
+  everpack replicate s3://offsite/copy   have a second copy, which heals the first";
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 done with findings (damage), 3 done in part, 4 busy, 5 wrong key.

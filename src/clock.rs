@@ -28,6 +28,22 @@ impl Timestamp {
         std::time::Duration::from_nanos(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
+    /// From what people write: `2026-11-21`, `2026-11-21 14:30` or RFC 3339; without an offset in the local zone.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let time = text.parse::<jiff::Timestamp>().ok().or_else(|| {
+            let civil = text.parse::<jiff::civil::DateTime>().ok()?;
+            Some(civil.to_zoned(jiff::tz::TimeZone::system()).ok()?.timestamp())
+        })?;
+        i64::try_from(time.as_nanosecond()).ok().map(Self)
+    }
+
+    /// So much earlier.
+    #[must_use]
+    pub fn before(self, by: std::time::Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX)))
+    }
+
     /// RFC 3339 in UTC, for JSON.
     pub fn to_rfc3339(self) -> String {
         match jiff::Timestamp::from_nanosecond(i128::from(self.0)) {

@@ -19,6 +19,8 @@ pub enum Phase {
     Checking,
     /// Reading and hashing stored bytes.
     Scrubbing,
+    /// Copying packs to another repository.
+    Replicating,
     /// Healing what is damaged.
     Repairing,
     /// Writing what is needed of packs anew.
@@ -34,6 +36,7 @@ impl fmt::Display for Phase {
             Self::Restoring => "restoring",
             Self::Checking => "checking",
             Self::Scrubbing => "scrubbing",
+            Self::Replicating => "replicating",
             Self::Repairing => "repairing",
             Self::Repacking => "repacking",
         })

@@ -207,10 +207,10 @@ impl LogState {
             .then(|| Record::ConfigChanged { key: MISSING_CHUNKS.to_owned(), value: value.to_owned() })
     }
 
-    /// The backups that `list` shows, oldest commit first.
+    /// The backups that `list` shows, oldest commit first. A replication commits several in one entry: these by their times.
     pub(crate) fn listed(&self) -> Vec<&BackupState> {
         let mut listed: Vec<_> = self.backups.values().filter(|backup| backup.forgotten.is_none()).collect();
-        listed.sort_by_key(|backup| backup.entry);
+        listed.sort_by_key(|backup| (backup.entry, backup.summary.started, backup.manifest.hash));
         listed
     }
 

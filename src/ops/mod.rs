@@ -8,6 +8,7 @@
 //! - [`mod@forget`]: backups leave the list, come back, are held.
 //! - [`prune`]: gives back the space of what no backup needs.
 //! - [`query`]: what the repository and its backups hold.
+//! - [`mod@replicate`]: chosen backups into another repository.
 //!
 //! A verb takes `&Repository`, tells its progress to a [`crate::progress::Monitor`], never prints, and gives a report that serialises.
 
@@ -20,6 +21,7 @@ mod prove;
 pub mod prune;
 pub mod query;
 pub mod repair;
+pub mod replicate;
 pub mod restore;
 pub(crate) mod target;
 

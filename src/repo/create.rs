@@ -12,6 +12,9 @@ use crate::id::{FamilyId, RepositoryId};
 use crate::log::Chain;
 use crate::store::{Folder, Put, Store, StoredObject, probe};
 
+/// Room for entries of the log on a full disk, and for what goes with them.
+const BALLAST_BYTES: usize = 1 << 20;
+
 /// How a repository is made.
 #[derive(Clone, Debug)]
 pub struct InitOptions {
@@ -48,6 +51,18 @@ impl Repository {
     /// the first log entry is written by whoever opens it next.
     pub async fn create(store: Store, options: &InitOptions, environment: Environment) -> Result<Self> {
         Self::create_in_family(store, options, None, environment).await
+    }
+
+    /// The same, as a replica of `origin`: of its family, cutting and packing as it does, so that packs travel between the two unchanged.
+    pub async fn create_member(
+        store: Store,
+        origin: &Self,
+        single_writer: bool,
+        environment: Environment,
+    ) -> Result<Self> {
+        let Config { family, chunking, pack_target, level, .. } = *origin.config();
+        let options = InitOptions { chunking, pack_target, level, single_writer };
+        Self::create_in_family(store, &options, Some(family), environment).await
     }
 
     /// The same, in a family that is there already; `None` founds one.
@@ -92,7 +107,11 @@ impl Repository {
         // What is written must be readable before it counts: parameters out of range are refused here.
         Config::decode(&stored).map_err(|error| Error::invalid(error.message().to_owned()))?;
         match store.create(StoredObject::Config, stored).await? {
-            Put::Created => Self::open(store, OpenOptions::default(), environment).await,
+            Put::Created => {
+                let repository = Self::open(store, OpenOptions::default(), environment).await?;
+                repository.keep_ballast().await;
+                Ok(repository)
+            }
             Put::AlreadyThere(_) => {
                 let message = format!(
                     "{}: somebody else made a repository there just now; it was left as it is",
@@ -100,6 +119,20 @@ impl Repository {
                 );
                 Err(Error::new(ErrorKind::Busy, message))
             }
+        }
+    }
+
+    /// On a local disk: keeps a file that is given up when the disk is full, so that the entry which frees space can be written.
+    pub(crate) async fn keep_ballast(&self) {
+        let store = self.store();
+        if store.local_path().is_none() || store.exists(StoredObject::Ballast).await.unwrap_or(true) {
+            return;
+        }
+        // Bytes that no file system leaves out or shrinks.
+        let mut bytes = vec![0; BALLAST_BYTES];
+        if self.environment().entropy.fill(&mut bytes).is_ok() {
+            // Without it, a full disk needs a hand; no reason to fail now.
+            let _kept = store.put_new(StoredObject::Ballast, vec![Bytes::from(bytes)]).await;
         }
     }
 

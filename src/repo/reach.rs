@@ -10,6 +10,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::{Manifest, Pieces, Repository, pieces_of};
 use crate::error::Result;
+use crate::format::manifest::SegmentRef;
 use crate::id::ChunkId;
 use crate::index::Index;
 
@@ -46,9 +47,18 @@ impl Reach {
     pub(crate) async fn visit(
         &mut self,
         manifest: &Manifest,
+        visit: impl AsyncFnMut(&mut Vec<ChunkId>) -> Result<()>,
+    ) -> Result<()> {
+        self.visit_segments(&manifest.segments, visit).await
+    }
+
+    /// The same for some segments of a manifest.
+    pub(crate) async fn visit_segments(
+        &mut self,
+        segments: &[SegmentRef],
         mut visit: impl AsyncFnMut(&mut Vec<ChunkId>) -> Result<()>,
     ) -> Result<()> {
-        let new: Vec<_> = manifest.segments.iter().filter(|segment| self.read.insert(segment.chunk)).cloned().collect();
+        let new: Vec<_> = segments.iter().filter(|segment| self.read.insert(segment.chunk)).cloned().collect();
         let (repository, index) = (self.repository.clone(), Arc::clone(&self.index));
         let mut segments = stream::iter(new)
             .map(|segment| {

@@ -3,6 +3,7 @@
 //! Sizes come from the network and from disks that lie, so every read has a limit and checks the length it got.
 
 use std::fmt;
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +11,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use object_store::{Error as StoreError, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{
+    Error as StoreError, GetOptions, GetRange, GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt,
+};
 
 use super::fail::explain;
 use super::layout::{ObjectPath, StoredObject};
@@ -109,6 +112,41 @@ impl StoreReader {
         let bytes = result.bytes().await.map_err(|error| self.explain("read", &path, error))?;
         self.check_len(&path, len, &bytes)?;
         Ok(bytes)
+    }
+
+    /// The whole of an object that has `len` bytes, into a buffer that is used again: large blocks of memory that come and go are not given
+    /// back to the system in time. `Corrupt` if it has another length.
+    pub async fn get_into(&self, object: impl Into<ObjectPath>, len: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>> {
+        let path = object.into();
+        self.check_range(&path, &(0..len))?;
+        let result =
+            self.inner.objects.get(path.as_path()).await.map_err(|error| self.explain("read", &path, error))?;
+        if result.meta.size != len {
+            let (found, display) = (result.meta.size, self.display());
+            return Err(Error::corrupt(format!("read {path} in {display}: it has {found} bytes, {len} expected")));
+        }
+        buffer.clear();
+        buffer.reserve_exact(usize::try_from(len).map_err(|_| self.short(&path))?);
+        match result.payload {
+            GetResultPayload::File(file, _) => {
+                let act = format!("read {path} in {}", self.display());
+                let read = tokio::task::spawn_blocking(move || {
+                    file.take(len).read_to_end(&mut buffer)?;
+                    Ok(buffer)
+                });
+                let read = read.await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))?;
+                buffer = read.map_err(|error| Error::io(act, error))?;
+            }
+            GetResultPayload::Stream(mut parts) => {
+                while let Some(part) = parts.try_next().await.map_err(|error| self.explain("read", &path, error))? {
+                    buffer.extend_from_slice(&part);
+                }
+            }
+        }
+        if buffer.len() as u64 != len {
+            return Err(self.short(&path));
+        }
+        Ok(buffer)
     }
 
     /// The whole object, or nothing if it is not there.

@@ -5,6 +5,7 @@ pub mod fuzz;
 pub mod log;
 pub mod s3;
 pub mod scale;
+pub mod scale_repository;
 pub mod scale_source;
 pub mod store_suite;
 pub mod tae_writer;

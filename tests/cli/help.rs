@@ -23,6 +23,7 @@ const COMMANDS: &[&str] = &[
     "hold",
     "release",
     "prune",
+    "replicate",
     "stats",
     "tae",
     "probe",

@@ -345,3 +345,73 @@ fn a_machine_is_measured() {
     assert!(report["first_backup"]["rate"].as_u64().unwrap() > 0);
     assert_eq!(std::fs::read_dir(place.path("")).unwrap().count(), 0, "nothing is left");
 }
+
+#[test]
+fn a_replica_is_pushed_pulled_and_proved() {
+    let place = Place::with_repository();
+    let first = place.json(&["backup", "source", "--lineage", "files", "--tag", "keep"]);
+    let id = first["id"].as_str().unwrap();
+    let replica = place.path("replica").display().to_string();
+
+    let dry = place.run(&["replicate", &replica, "--dry-run"]).expect(0).out;
+    assert!(dry.starts_with("would make a replica there and send 1 backup"), "{dry}");
+    assert!(!place.path("replica").exists());
+    place.run(&["replicate", &replica, "--prove"]).expect_error(1, &["replica"]);
+    let pushed = place.run(&["replicate", &replica]).expect(0).out;
+    assert!(pushed.starts_with("sent 1 backup to ") && pushed.contains("made repository "), "{pushed}");
+    let again = place.json(&["replicate", &replica]);
+    assert_eq!((&again["present"], &again["packs"]), (&1.into(), &0.into()));
+    let proof = place.run(&["replicate", &replica, "--prove"]).expect(0).out;
+    assert!(proof.starts_with("equal: ") && proof.contains("chunks"), "{proof}");
+
+    place.write("source/more", &text(7, 200_000));
+    place.run(&["backup", "source", "--lineage", "files"]).expect(0);
+    let proof = place.run(&["replicate", &replica, "--prove"]).expect(2).out;
+    assert!(proof.starts_with("NOT equal: ") && proof.contains("only at the origin: "), "{proof}");
+    let repo = place.path("repo").display().to_string();
+    let tagged = place.json(&["-r", &replica, "replicate", "--from", &repo, "--tag", "keep"]);
+    assert_eq!((tagged["sent"].as_array().unwrap().len(), &tagged["present"]), (0, &1.into()));
+    let pulled = place.json(&["-r", &replica, "replicate", "--from", &repo, "latest:files", "--since", "1d"]);
+    assert_eq!(pulled["sent"].as_array().unwrap().len(), 1);
+    assert_eq!(place.json(&["replicate", &replica, "--prove"])["equal"], true);
+
+    // The origin is gone.
+    std::fs::remove_dir_all(&repo).unwrap();
+    place.run(&["-r", &replica, "restore", "latest", "out"]).expect(0);
+    assert!(same_tree(&place.path("source"), &place.path("out")));
+    place.run(&["-r", &replica, "restore", id, "old"]).expect(0);
+    place.run(&["-r", &replica, "scrub"]).expect(0);
+}
+
+#[test]
+fn replicate_says_what_it_cannot_do() {
+    let place = Place::with_repository();
+    place.run(&["backup", "source"]).expect(0);
+    place.run(&["replicate"]).expect_error(1, &["where to", "--from"]);
+    place.run(&["replicate", "--from", "absent"]).expect_error(1, &["absent"]);
+    let repo = place.path("repo").display().to_string();
+    place.run(&["replicate", &repo]).expect_error(1, &["plain copy"]);
+    let other = place.path("other").display().to_string();
+    place.run(&["-r", &other, "init"]).expect(0);
+    place.run(&["replicate", &other]).expect_error(1, &["family", "empty place"]);
+    place.run(&["replicate", &other, "abcd"]).expect_error(1, &["abcd"]);
+    for wrong in [["--shard", "3/2"], ["--limit-rate", "0"], ["--since", "soon"], ["--last", "0"]] {
+        place.run(&["replicate", &other, wrong[0], wrong[1]]).expect_error(1, &[wrong[0], wrong[1]]);
+    }
+
+    // A damaged pack is a finding, and whoever watches a number learns of it.
+    let packs = std::fs::read_dir(place.path("repo/packs")).unwrap();
+    let pack =
+        packs.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap()).next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&pack).unwrap();
+    bytes[1000] ^= 1;
+    std::fs::write(&pack, bytes).unwrap();
+    let replica = place.path("replica").display().to_string();
+    let ran = place.run(&["replicate", &replica, "--metrics", "m.prom"]).expect(2);
+    assert!(ran.out.contains("NOT sent") && ran.out.contains("finding: pack "), "{ran:#?}");
+    let metrics = std::fs::read_to_string(place.path("m.prom")).unwrap();
+    assert!(
+        metrics.contains("everpack_replicate_findings") && metrics.contains("everpack_replicate_complete"),
+        "{metrics}"
+    );
+}

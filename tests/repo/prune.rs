@@ -8,8 +8,8 @@ use everpack::error::{ErrorKind, Result};
 use everpack::id::ObjectHash;
 use everpack::ops::prune::{MaxUnused, PruneAction, PruneOptions, PruneReport, prune};
 use everpack::progress::Silent;
-use everpack::repo::{OpenOptions, Repository};
-use everpack::store::adapter::{Faults, Faulty};
+use everpack::repo::{InitOptions, OpenOptions, Repository};
+use everpack::store::adapter::{Faults, Faulty, Overwriter};
 use everpack::store::{Folder, Store};
 use everpack::testing::log;
 
@@ -346,6 +346,26 @@ async fn a_damaged_chunk_keeps_its_pack() {
         }
     }
     assert!(kept > 0, "no prune met the damage");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_for_one_writer_is_pruned_as_well() {
+    let store = memory();
+    let options = InitOptions { single_writer: true, ..small() };
+    let repository = Repository::create(Overwriter::around(&store), &options, seeded(1).0).await.unwrap();
+    let (one, two) = (files(1, 12), files(2, 12));
+    for night in 0..3 {
+        let id = back_up(&repository, "/data", &one).await.unwrap().id;
+        let tree = mixed(&one, &files(night + 3, 12));
+        let last = back_up(&repository, "/data", &tree).await.unwrap().id;
+        log::forget(&repository, id).await.unwrap();
+        let report = prune_with(&repository, &thorough()).await.unwrap();
+        assert!(report.objects_deleted > 0 && report.objects_waiting == 0, "{report:?}");
+        assert_restores(&repository, last, &tree).await;
+        log::forget(&repository, last).await.unwrap();
+        back_up(&repository, "/data", &two).await.unwrap();
+    }
+    assert_scrubs(&repository, "one writer").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,11 +18,13 @@ use std::time::{Duration, Instant};
 use everpack::clock::SystemClock;
 use everpack::entropy::SystemEntropy;
 use everpack::ops::backup::{BackupOptions, BackupReport, backup};
+use everpack::ops::prune::{PruneOptions, prune};
 use everpack::progress::Silent;
 use everpack::repo::{Environment, InitOptions, Process, Repository};
-use everpack::store::Store;
+use everpack::store::{Store, StoreOptions};
 use everpack::testing::scale::{ScaleIndex, anonymous_memory};
 use everpack::testing::scale_source::{SyntheticKind, SyntheticSource};
+use everpack::testing::{log, scale_repository};
 use tempfile::TempDir;
 
 const MEMORY_MOST: u64 = 256 << 20;
@@ -101,6 +103,42 @@ async fn the_index_of_millions_of_chunks_needs_little_memory() {
     println!("peak RssAnon {} MiB; {:.1} bytes per chunk on disk", peak >> 20, bytes as f64 / chunks as f64);
     assert!(peak <= MEMORY_MOST, "{} MiB", peak >> 20);
     assert!(bytes <= chunks * BYTES_PER_CHUNK_MOST, "{bytes} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prune_of_millions_of_chunks_needs_little_memory() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let chunks = if is_full() { 10_000_000 } else { 2_000_000 };
+    let scratch = TempDir::new().unwrap();
+    let place = scratch.path().join("repository").display().to_string();
+    let environment = Environment {
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SystemEntropy),
+        process: Process::current(),
+        cache: Some(scratch.path().join("cache")),
+    };
+    let store = Store::create_root(&place, &StoreOptions::default()).unwrap();
+    let repository = Repository::create(store, &InitOptions::default(), environment).await.unwrap();
+    scale_repository::fill(&repository, chunks, 100).await.unwrap();
+    let first = repository.backups()[0].id;
+    log::forget(&repository, first).await.unwrap();
+
+    let watch = Watch::start();
+    let options = PruneOptions { dry_run: true, ..PruneOptions::default() };
+    let report = prune(&repository, &options, Arc::new(Silent), |_| {}).await.unwrap();
+    let peak = watch.finish();
+    let plan = &report.plans[0];
+    println!(
+        "{chunks} chunks in {} packs: {} references marked and a plan made in {:.1?}, {} references/s; peak RssAnon {} MiB",
+        chunks / 100,
+        report.references,
+        report.duration,
+        per_second(report.references, report.duration),
+        peak >> 20
+    );
+    assert_eq!(plan.missing_chunks, 0, "{plan:?}");
+    assert!(report.references >= chunks * 3 / 4 && plan.bytes_after < plan.bytes_before, "{plan:?}");
+    assert!(peak <= MEMORY_MOST, "{} MiB", peak >> 20);
 }
 
 async fn back_up(repository: &Repository, source: SyntheticSource) -> BackupReport {

@@ -12,7 +12,7 @@ use everpack::units::{MIB, parse_bytes};
 
 use crate::commands::{
     backup, bench, cat, check, completions, diff, find, forget, hold, init, list, ls, man, probe, prune, release,
-    repair, restore, show, stats, tae, unforget,
+    repair, replicate, restore, show, stats, tae, unforget,
 };
 
 const LONG_ABOUT: &str = "\
@@ -121,6 +121,7 @@ pub(crate) enum Command {
     Hold(hold::HoldArgs),
     Release(release::ReleaseArgs),
     Prune(prune::PruneArgs),
+    Replicate(Box<replicate::ReplicateArgs>),
     Stats(stats::StatsArgs),
     Tae(tae::TaeArgs),
     Probe(probe::ProbeArgs),

@@ -250,7 +250,8 @@ impl Progress {
         if let Some(left) = time_left(bytes, total, elapsed) {
             text.push_str(&format!(", {} left", units::duration(left)));
         }
-        let word = if matches!(phase, Phase::Checking | Phase::Scrubbing) { "object" } else { "file" };
+        let word =
+            if matches!(phase, Phase::Checking | Phase::Scrubbing | Phase::Replicating) { "object" } else { "file" };
         text.push_str(&format!(", {}", plural(items, word)));
         if phase == Phase::BackingUp {
             let reused = bytes.saturating_sub(new);

@@ -198,7 +198,7 @@ impl Job<'_> {
             let session = ballast.spend(async || self.open_session().await).await?;
             if round == 1 {
                 // What earlier runs retired makes room for this one.
-                sweep::retired(self.repository, Some(session.id()), report).await?;
+                sweep::retired(self.repository, Some(&session), report).await?;
             }
             let outcome = self.round(&session, &ballast, report, on_plan).await;
             // The retiring entry closed the session, unless there was none.
@@ -229,7 +229,7 @@ impl Job<'_> {
                         report.complete = false;
                         report.remarks.push("the time was up: the next prune goes on".to_owned());
                     }
-                    self.finish(session, &ballast, report).await?;
+                    self.finish(session, report).await?;
                     return Ok(());
                 }
             }
@@ -253,24 +253,19 @@ impl Job<'_> {
     }
 
     /// Deletes what can be deleted, and sweeps up behind everybody who stopped in the middle of something.
-    async fn finish(
-        &self,
-        session: Option<Session>,
-        ballast: &sweep::Ballast<'_>,
-        report: &mut PruneReport,
-    ) -> Result<()> {
+    async fn finish(&self, session: Option<Session>, report: &mut PruneReport) -> Result<()> {
         let begun = Instant::now();
         let own = session.as_ref().map(Session::id);
         while sweep::must_wait(self.repository, own) && begun.elapsed() < self.options.wait && !self.must_stop() {
             tokio::time::sleep(sweep::POLL).await;
             self.repository.refresh().await?;
         }
-        sweep::retired(self.repository, own, report).await?;
+        sweep::retired(self.repository, session.as_ref(), report).await?;
         if let Some(session) = session {
             session.close().await?;
         }
         sweep::litter(self.repository, report).await?;
-        ballast.renew().await;
+        self.repository.keep_ballast().await;
         Ok(())
     }
 

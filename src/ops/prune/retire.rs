@@ -10,6 +10,7 @@ use std::collections::HashSet;
 
 use super::fragments::Merged;
 use super::sweep::Ballast;
+use super::usage::KnownPack;
 use super::{Job, Planned, PruneReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log_record::Record;
@@ -101,8 +102,8 @@ impl Sentence<'_> {
         let moved: HashSet<_> =
             self.sunk.fragments.iter().flat_map(|(_, fragment)| &fragment.entries).map(|entry| entry.id).collect();
         for (id, locations) in needed.new {
-            let is_live = |number: u32| packs.get(number as usize).is_some_and(|pack| pack.is_live);
-            let stays = locations.iter().any(|at| is_live(at.pack) && !self.gone.contains(&at.pack));
+            let is_good = |number: u32| packs.get(number as usize).is_some_and(KnownPack::is_good);
+            let stays = locations.iter().any(|at| is_good(at.pack) && !self.gone.contains(&at.pack));
             if !stays && !moved.contains(&id) {
                 // All its packs: which of them is the best one is for the next prune to say.
                 for at in locations {

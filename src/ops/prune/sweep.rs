@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::TryStreamExt;
 
 use super::PruneReport;
@@ -13,7 +12,7 @@ use crate::error::Result;
 use crate::format::log_record::Record;
 use crate::format::log_state::LogState;
 use crate::id::{ObjectName, SessionId};
-use crate::repo::{Repository, Rule};
+use crate::repo::{Repository, Rule, Session};
 use crate::store::{Folder, ObjectPath, StoredObject};
 
 /// How often the log is looked at while we wait for sessions.
@@ -22,14 +21,12 @@ pub(super) const POLL: Duration = Duration::from_millis(500);
 const BATCH: usize = 1000;
 /// What has no session in its name is litter when it is this old.
 const LITTER_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// Room for an entry of the log on a full disk, and for what goes with it.
-const BALLAST_BYTES: usize = 1 << 20;
 
-/// Deletes what retired objects may be deleted in the newest state. `own` is not waited for.
+/// Deletes what retired objects may be deleted in the newest state. `own`, a session of ours that is still open, is not waited for.
 ///
 /// An entry is said to be deleted only when no live fragment names one of its packs: where the log does not call a pack retired, a
 /// fragment that names it says that it is there.
-pub(super) async fn retired(repository: &Repository, own: Option<SessionId>, report: &mut PruneReport) -> Result<()> {
+pub(super) async fn retired(repository: &Repository, own: Option<&Session>, report: &mut PruneReport) -> Result<()> {
     let state = repository.state();
     let mut by_entry: BTreeMap<u64, Vec<ObjectName>> = BTreeMap::new();
     for (name, entry) in &state.retired {
@@ -39,7 +36,7 @@ pub(super) async fn retired(repository: &Repository, own: Option<SessionId>, rep
     report.waiting_for.clear();
     let mut waiting: HashSet<ObjectName> = HashSet::new();
     by_entry.retain(|entry, names| {
-        let waits = blockers(&state, *entry, own);
+        let waits = blockers(&state, *entry, own.map(Session::id));
         let goes = waits.is_empty() || !repository.keeps(Rule::WaitForSessions);
         if !goes {
             waiting.extend(names.iter());
@@ -62,7 +59,12 @@ pub(super) async fn retired(repository: &Repository, own: Option<SessionId>, rep
         let is_new = |entry: &&u64| state.retired.values().any(|retired| retired == *entry);
         Ok(by_entry.keys().filter(is_new).map(|entry| Record::ObjectsDeleted { entry: *entry }).collect())
     };
-    repository.say(say).await
+    match own {
+        // On a store for one writer the session has the lock.
+        Some(session) if state.retired.values().any(|entry| by_entry.contains_key(entry)) => session.say(say).await,
+        Some(_) => Ok(()),
+        None => repository.say(say).await,
+    }
 }
 
 /// True if something that was retired cannot be deleted yet.
@@ -174,18 +176,5 @@ impl<'a> Ballast<'a> {
             }
             done => done,
         }
-    }
-
-    /// Puts it back, if there is room; only a local disk has one.
-    pub(super) async fn renew(&self) {
-        let store = self.repository.store();
-        if store.local_path().is_none() || store.exists(StoredObject::Ballast).await.unwrap_or(true) {
-            return;
-        }
-        // Bytes that no file system leaves out or shrinks.
-        let mut bytes = vec![0; BALLAST_BYTES];
-        let _random = self.repository.environment().entropy.fill(&mut bytes);
-        // Without it, a full disk needs a hand; no reason to fail now.
-        let _kept = store.put_new(StoredObject::Ballast, vec![Bytes::from(bytes)]).await;
     }
 }

@@ -15,7 +15,7 @@ use crate::id::{ChunkId, ObjectHash, ObjectName};
 use crate::index::{Index, Marked, Marks, PackInfo};
 use crate::pack::Location;
 use crate::progress::{Event, Phase};
-use crate::repo::{REFRESH_EVERY, Reach, Repository, Session};
+use crate::repo::{Ledger, REFRESH_EVERY, Reach, Repository, Session};
 
 /// Ids marked at once: 32 MiB of them.
 const BATCH: usize = 1 << 20;
@@ -40,7 +40,16 @@ pub(super) struct KnownPack {
     pub(super) is_live: bool,
     /// A folded fragment names it.
     pub(super) is_named: bool,
+    /// The last scrub found it damaged: a copy in it is no reason to let another go.
+    pub(super) is_suspect: bool,
     pub(super) used: PackUse,
+}
+
+impl KnownPack {
+    /// True if what lies in it may be relied on.
+    pub(super) fn is_good(&self) -> bool {
+        self.is_live && !self.is_suspect
+    }
 }
 
 /// What the backups need, as found at one state of the log.
@@ -113,7 +122,7 @@ impl Usage {
         }
         usage.mark_batch(&mut batch)?;
         drop(batch);
-        usage.add_up(index)?;
+        usage.add_up(index, &job.repository.ledger().await?)?;
         job.monitor.event(Event::End { phase: Phase::Planning });
         Ok(usage)
     }
@@ -163,7 +172,7 @@ impl Usage {
     }
 
     /// Decides for each needed chunk in which pack it is kept, and adds up.
-    fn add_up(&mut self, index: &Index) -> Result<()> {
+    fn add_up(&mut self, index: &Index, ledger: &Ledger) -> Result<()> {
         let named: HashSet<u32> = self.fragments.values().flatten().copied().collect();
         let known = index.all_packs().into_iter().zip(0u32..);
         self.packs = known
@@ -171,6 +180,7 @@ impl Usage {
                 info,
                 is_live,
                 is_named: named.contains(&number),
+                is_suspect: ledger.is_damaged(&info.name),
                 used: PackUse::default(),
             })
             .collect();
@@ -180,15 +190,19 @@ impl Usage {
             if !chunk.is_needed {
                 return Ok(());
             }
-            let mut is_kept = false;
+            let known = |location: &&Location, good: bool| {
+                packs.get(location.pack as usize).is_some_and(|pack| if good { pack.is_good() } else { pack.is_live })
+            };
+            let mut locations = chunk.locations.iter();
+            let kept = locations.clone().find(|at| known(at, true)).or_else(|| locations.find(|at| known(at, false)));
+            let is_kept = kept.is_some();
             for location in chunk.locations {
                 let Some(pack) = packs.get_mut(location.pack as usize).filter(|pack| pack.is_live) else { continue };
-                if is_kept {
-                    pack.used.spare_bytes += weight(location);
-                } else {
+                if kept == Some(location) {
                     pack.used.kept_bytes += weight(location);
                     pack.used.kept_chunks += 1;
-                    is_kept = true;
+                } else {
+                    pack.used.spare_bytes += weight(location);
                 }
             }
             if !is_kept {
@@ -205,14 +219,17 @@ impl Usage {
         Ok(())
     }
 
-    /// Every needed chunk that lies in live packs of `gone` and in no other live pack, with one of these locations; by ascending id.
+    /// Every needed chunk that lies in live packs of `gone` and in no other good pack, with one of these locations; by ascending id.
     pub(super) fn only_in(&self, gone: &HashSet<u32>) -> Result<Vec<(ChunkId, Location)>> {
         let mut found = Vec::new();
-        let is_live = |location: &Location| self.packs.get(location.pack as usize).is_some_and(|pack| pack.is_live);
+        let pack = |location: &Location| self.packs.get(location.pack as usize);
         self.marks.for_each(|chunk| {
-            if chunk.is_needed && !chunk.locations.iter().any(|at| is_live(at) && !gone.contains(&at.pack)) {
-                let first = chunk.locations.iter().find(|at| is_live(at));
-                found.extend(first.map(|location| (chunk.id, *location)));
+            let stays = |at: &Location| pack(at).is_some_and(KnownPack::is_good) && !gone.contains(&at.pack);
+            if chunk.is_needed && !chunk.locations.iter().any(stays) {
+                let goes = |at: &&Location| gone.contains(&at.pack);
+                let good = chunk.locations.iter().filter(goes).find(|at| pack(at).is_some_and(KnownPack::is_good));
+                let live = chunk.locations.iter().filter(goes).find(|at| pack(at).is_some_and(|pack| pack.is_live));
+                found.extend(good.or(live).map(|location| (chunk.id, *location)));
             }
             Ok(())
         })?;

@@ -80,7 +80,7 @@ pub(crate) struct ReadArgs {
     time_limit: Option<Duration>,
 }
 
-fn parse_part(text: &str) -> Result<(u32, u32), String> {
+pub(crate) fn parse_part(text: &str) -> Result<(u32, u32), String> {
     let part = text.split_once('/').and_then(|(part, parts)| Some((part.parse().ok()?, parts.parse().ok()?)));
     part.filter(|(part, parts)| (1..=*parts).contains(part)).ok_or_else(|| "expected a part such as 1/7".to_owned())
 }

@@ -19,6 +19,7 @@ pub(crate) mod probe;
 pub(crate) mod prune;
 pub(crate) mod release;
 pub(crate) mod repair;
+pub(crate) mod replicate;
 pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod stats;
@@ -83,6 +84,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit> {
         Command::Restore(args) => restore::run(context, args).await,
         Command::Check(args) => check::run(context, args.backups, args.read, args.read_data).await,
         Command::Scrub(args) => check::run(context, args.backups, args.read, true).await,
+        Command::Replicate(args) => replicate::run(context, *args).await,
         Command::Repair(args) => repair::run(context, args).await,
         Command::Forget(args) => forget::run(context, args).await,
         Command::Unforget(args) => unforget::run(context, args).await,

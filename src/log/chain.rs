@@ -5,6 +5,8 @@
 //!
 //! If we crash between creating an entry and reading the reply, the entry counts: the next run folds it like anybody's.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
@@ -133,16 +135,11 @@ impl Chain {
 
     /// Takes in every entry after the state's head.
     pub(crate) async fn advance(&self, state: &mut LogState) -> Result<Vec<String>> {
-        let mut numbers = Vec::new();
-        let mut listing = self.store.list_from(Folder::Log, StoredObject::Log(state.head));
-        while let Some(info) = listing.try_next().await? {
-            match info.object() {
-                StoredObject::Log(number) if number > state.head => numbers.push(number),
-                _ => {}
-            }
+        let mut numbers = self.numbers_after(state.head).await?;
+        if gap(state.head, &numbers).is_some() {
+            numbers = joined(numbers, self.numbers_after(state.head).await?);
         }
-        numbers.sort_unstable();
-        if let Some((expected, found)) = (state.head + 1..).zip(&numbers).find(|(expected, found)| expected != *found) {
+        if let Some((expected, found)) = gap(state.head, &numbers) {
             let message = format!(
                 "read the log of {}: entry {expected} is missing, entry {found} is there: the log is damaged, nothing may be written",
                 self.store.display()
@@ -155,6 +152,19 @@ impl Chain {
             odd.extend(take(state, &stored)?);
         }
         Ok(odd)
+    }
+
+    async fn numbers_after(&self, after: u64) -> Result<Vec<u64>> {
+        let mut numbers = Vec::new();
+        let mut listing = self.store.list_from(Folder::Log, StoredObject::Log(after));
+        while let Some(info) = listing.try_next().await? {
+            match info.object() {
+                StoredObject::Log(number) if number > after => numbers.push(number),
+                _ => {}
+            }
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
     }
 
     /// True if the entry of this number has this hash.
@@ -229,4 +239,44 @@ impl Chain {
 fn take(state: &mut LogState, stored: &[u8]) -> Result<Vec<String>> {
     let entry = LogEntry::decode(stored).context(|| format!("read log entry {}", state.head + 1))?;
     state.apply(&entry, entry_hash(stored))
+}
+
+/// The first entry that is not listed although a later one is: (it, the later one).
+pub(super) fn gap(after: u64, numbers: &[u64]) -> Option<(u64, u64)> {
+    let found = (after + 1..).zip(numbers).find(|(expected, found)| expected != *found);
+    found.map(|(expected, found)| (expected, *found))
+}
+
+/// What is there, by a listing that shows a gap and a second one that began when the first had ended.
+///
+/// A directory is not listed in one moment: of two entries created meanwhile, a listing may show the later one alone. Whatever entry
+/// the first listing shows, those before it were there when the second began, so the second shows them. What only the second shows may
+/// have gaps of its own, and is left for the next time.
+pub(super) fn joined(first: Vec<u64>, second: Vec<u64>) -> Vec<u64> {
+    let newest = first.last().copied().unwrap_or(0);
+    let both: BTreeSet<u64> = first.into_iter().chain(second.into_iter().filter(|number| *number <= newest)).collect();
+    both.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_created_while_the_directory_was_listed_is_no_gap() {
+        // 8 and 9 came while the first listing was under way, 11 and 12 during the second.
+        let (first, second) = (vec![6, 7, 9], vec![6, 7, 8, 9, 10, 12]);
+        assert_eq!(gap(5, &first), Some((8, 9)));
+        let numbers = joined(first, second);
+        assert_eq!(numbers, [6, 7, 8, 9]);
+        assert_eq!(gap(5, &numbers), None);
+    }
+
+    #[test]
+    fn an_entry_that_no_listing_shows_is_missing() {
+        let numbers = joined(vec![6, 7, 9], vec![6, 7, 9, 10]);
+        assert_eq!(gap(5, &numbers), Some((8, 9)));
+        assert_eq!(gap(5, &[7]), Some((6, 7)));
+        assert_eq!(gap(5, &[]), None);
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::chain::{Chain, FETCH_AT_ONCE};
+use super::chain::{Chain, FETCH_AT_ONCE, gap, joined};
 use crate::codec::{entry_hash, object_hash};
 use crate::error::{ErrorKind, Result};
 use crate::format::log_entry::LogEntry;
@@ -111,6 +111,15 @@ impl Chain {
     }
 
     async fn list_entries(&self) -> Result<(Vec<u64>, Vec<LogFault>)> {
+        let (numbers, faults) = self.list_entries_once().await?;
+        if gap(0, &numbers).is_none() {
+            return Ok((numbers, faults));
+        }
+        let (again, faults) = self.list_entries_once().await?;
+        Ok((joined(numbers, again), faults))
+    }
+
+    async fn list_entries_once(&self) -> Result<(Vec<u64>, Vec<LogFault>)> {
         let (mut numbers, mut faults) = (Vec::new(), Vec::new());
         let mut listing = self.store().list(Folder::Log);
         while let Some(info) = listing.try_next().await? {

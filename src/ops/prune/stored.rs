@@ -63,9 +63,26 @@ impl Stored {
                 }
             }
         }
+        stored.forget_newcomers(repository, state).await?;
         stored.absent = live.into_keys().collect();
         stored.kept_sessions = kept_sessions(repository, index, state).await?;
         Ok(stored)
+    }
+}
+
+impl Stored {
+    /// Leaves out what sessions stored that opened after `state`, while we listed: the log names them by now. The objects that stay
+    /// and bear the name of no session in the log are evidence of a lost entry.
+    async fn forget_newcomers(&mut self, repository: &Repository, state: &LogState) -> Result<()> {
+        let is_new = |(name, _): &(ObjectName, u64)| !state.sessions.contains_key(&name.session);
+        if !self.unnamed.iter().any(is_new) {
+            return Ok(());
+        }
+        // Whoever stores something has said before who it is. The plan stays one of `state`: only this question is asked anew.
+        let mut newer = state.clone();
+        repository.chain().advance(&mut newer).await?;
+        self.unnamed.retain(|found| !(is_new(found) && newer.sessions.contains_key(&found.0.session)));
+        Ok(())
     }
 }
 

@@ -295,7 +295,7 @@ async fn send_round(
     report: &mut ReplicateReport,
 ) -> Result<()> {
     for _ in 0..ATTEMPTS {
-        let plan = loop {
+        let mut plan = loop {
             let plan = plan_round(sides, round, monitor).await?;
             let Todo { packs, avoided } = plan.todo(sides, copier, options.shard);
             if options.dry_run {
@@ -315,6 +315,10 @@ async fn send_round(
                 break plan;
             }
         };
+        if !options.dry_run {
+            let waits = report.skipped.iter().any(|skipped| skipped.why == Why::Waiting);
+            plan.keep_order(waits);
+        }
         if options.dry_run || commit::commit(sides, copier, &plan, round, options, report).await? {
             tell_fates(sides, &plan, round, options, report);
             return Ok(());

@@ -48,6 +48,17 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Behind a backup that waits for other shards all wait, since backups are listed in the order in which they are committed.
+    pub(super) fn keep_order(&mut self, mut waits: bool) {
+        for fate in &mut self.fates {
+            match fate {
+                Fate::Coming => waits = true,
+                Fate::Whole if waits => *fate = Fate::Coming,
+                _ => {}
+            }
+        }
+    }
+
     /// The packs that are still to be copied. One that was copied already and is needed again did not hold what the origin's index says, or
     /// does not count at the target: it is avoided from now on.
     pub(super) fn todo(&self, sides: &mut Sides, copier: &Copier, shard: Option<(u32, u32)>) -> Todo {
@@ -253,6 +264,19 @@ mod tests {
         }
         let spread: HashSet<u32> = (0..200u8).map(|n| shard_of(&ObjectHash::from_bytes([n; 32]), 7)).collect();
         assert_eq!(spread.len(), 7);
+    }
+
+    #[test]
+    fn no_backup_is_committed_before_an_older_one_that_waits() {
+        let lost = || Fate::Lost("gone".to_owned());
+        let fates = vec![Fate::Whole, lost(), Fate::Whole, Fate::Coming, Fate::Whole, Fate::Gone];
+        let (needed, relied) = (BTreeSet::new(), HashSet::new());
+        let mut plan = Plan { fates: fates.clone(), needed, relied, leaned: Vec::new() };
+        plan.keep_order(false);
+        assert_eq!(plan.fates, [Fate::Whole, lost(), Fate::Whole, Fate::Coming, Fate::Coming, Fate::Gone]);
+        plan.fates = fates;
+        plan.keep_order(true);
+        assert_eq!(plan.fates, [Fate::Coming, lost(), Fate::Coming, Fate::Coming, Fate::Coming, Fate::Gone]);
     }
 
     #[test]

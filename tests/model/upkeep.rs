@@ -460,6 +460,15 @@ fn no_order_of_upkeep_loses_a_backup() {
     assert!(counts.all().iter().all(|count| *count > 0), "the runs met too little: {counts:?}");
 }
 
+#[test]
+fn the_documents_have_a_row_for_every_rule() {
+    let page = include_str!("../../docs/concurrency.md");
+    let (_, table) = page.split_once("| without | runs until harm |").unwrap();
+    for rule in Rule::ALL {
+        assert!(table.contains(&format!("\n| {} |", rule.name())), "{} is not in the table", rule.name());
+    }
+}
+
 /// Two rules that random orders seldom come to have a test of their own below.
 const DIRECTED: [Rule; 2] = [Rule::RevalidateParent, Rule::CloseBeforeWait];
 

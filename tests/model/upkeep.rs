@@ -412,15 +412,14 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
+/// A run that did harm: its seed, the how-manieth it was, and what.
+type Harm = (u64, u64, Vec<String>);
+
 /// Runs seeds until `stop` says so; gives what was met, and the first run that did harm.
-fn run_until(
-    first: u64,
-    without: Option<Rule>,
-    stop: impl Fn(u64) -> bool + Sync,
-) -> (Counts, Option<(u64, u64, Vec<String>)>) {
+fn run_until(first: u64, without: Option<Rule>, stop: impl Fn(u64) -> bool + Sync) -> (Counts, Option<Harm>) {
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get() as u64 * 2);
     let next = std::sync::atomic::AtomicU64::new(0);
-    let outcome: Mutex<(Counts, Option<(u64, u64, Vec<String>)>)> = Mutex::default();
+    let outcome: Mutex<(Counts, Option<Harm>)> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {

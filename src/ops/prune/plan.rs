@@ -303,8 +303,7 @@ impl Chosen {
         let live: u64 = usage.packs.iter().filter(|pack| pack.is_live).map(|pack| pack.info.size).sum();
         let before = live + orphans(true).1;
         let moved: u64 = self.rewritten.iter().map(|(number, _)| pack(number).used.kept_bytes).sum();
-        let gone: u64 =
-            self.gone().iter().map(|number| pack(number)).filter(|pack| pack.is_live).map(|p| p.info.size).sum();
+        let gone: u64 = self.gone().iter().map(pack).filter(|pack| pack.is_live).map(|p| p.info.size).sum();
         let strays = stored.unnamed.len() as u64;
         PrunePlan {
             steps,

@@ -34,10 +34,13 @@ fn files(seed: u64, count: u64) -> Tree {
 
 /// Half of the files of one, half of the other.
 fn mixed(a: &Tree, b: &Tree) -> Tree {
-    let pick = |(at, ((name, one), other)): (usize, ((&Vec<u8>, &Arc<Vec<u8>>), &Arc<Vec<u8>>))| {
-        (name.clone(), Arc::clone(if at.is_multiple_of(2) { one } else { other }))
-    };
-    a.iter().zip(b.values()).enumerate().map(pick).collect()
+    let mut mixed = a.clone();
+    for (at, (name, other)) in b.iter().enumerate() {
+        if at % 2 == 1 {
+            mixed.insert(name.clone(), Arc::clone(other));
+        }
+    }
+    mixed
 }
 
 async fn made(store: &Store) -> Repository {

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use everpack::clock::Timestamp;
 use everpack::error::{ErrorKind, Result};
 use everpack::id::ObjectHash;
+use everpack::ops::backup::{BackupOptions, backup};
 use everpack::ops::prune::{MaxUnused, PruneAction, PruneOptions, PruneReport, prune};
 use everpack::progress::Silent;
 use everpack::repo::{InitOptions, OpenOptions, Repository};
@@ -14,8 +16,8 @@ use everpack::store::{Folder, Store};
 use everpack::testing::log;
 
 use crate::made::{
-    Dice, Tree, assert_restores, assert_scrubs, back_up, back_up_with, doomed, memory, objects_of, open, quick, seeded,
-    small, store_of, whole,
+    Dice, Made, Tree, assert_restores, assert_scrubs, back_up, back_up_with, doomed, entry_of, memory, objects_of,
+    open, quick, seeded, small, store_of, whole,
 };
 
 fn thorough() -> PruneOptions {
@@ -349,6 +351,64 @@ async fn a_damaged_chunk_keeps_its_pack() {
         }
     }
     assert!(kept > 0, "no prune met the damage");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_interrupted_backup_published_stays_until_the_next_one_of_its_lineage() {
+    let store = memory();
+    let repository = made(&store).await;
+    let tree = files(3, 30);
+    let mut files_there = tree.clone();
+    files_there.remove(b"file-029".as_slice());
+    // One file is listed and not there: the backup stops, and publishes what it stored so far.
+    let entries = tree.iter().map(|(path, content)| entry_of(path, content)).collect();
+    let source = Made::with_entries("/data", &files_there, entries);
+    let options = BackupOptions { lineage: Some("one".to_owned()), ..quick() };
+    backup(&repository, Box::new(source), &options, Arc::new(Silent)).await.unwrap_err();
+    let published = bytes_of(&store, Folder::Packs).await;
+    assert!(published > 400_000, "{published} bytes were published");
+    let report = prune_with(&repository, &thorough()).await.unwrap();
+    assert_eq!((report.objects_retired, bytes_of(&store, Folder::Packs).await), (0, published), "{report:?}");
+    // Another lineage's backup changes nothing about that; the next of its own does.
+    back_up(&repository, "/other", &files(4, 2)).await.unwrap();
+    let report = prune_with(&repository, &thorough()).await.unwrap();
+    assert!(bytes_of(&store, Folder::Packs).await >= published, "{report:?}");
+    let few: Tree = tree.into_iter().take(3).collect();
+    let id = back_up_with(&repository, "/data", &few, &options).await.unwrap().id;
+    let report = prune_with(&repository, &thorough()).await.unwrap();
+    assert!(bytes_of(&store, Folder::Packs).await < published / 2, "{report:?}");
+    assert_restores(&repository, id, &few).await;
+    assert_scrubs(&repository, "afterwards").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_ten_years_loses_nothing() {
+    const TEN_YEARS: i64 = 10 * 365 * 24 * 3600 * 1_000_000_000;
+    let store = memory();
+    let base = 1_700_000_000_000_000_000;
+    Repository::create(store.clone(), &small(), seeded(1).0).await.unwrap();
+    let mut tree = files(0, 16);
+    let mut listed = Vec::new();
+    for night in 1..=9u32 {
+        let (environment, clock) = seeded(u64::from(night) + 20);
+        clock.set(Timestamp::from_nanos(match night % 3 {
+            0 => base + TEN_YEARS,
+            1 => base,
+            _ => base - TEN_YEARS,
+        }));
+        let repository = Repository::open(store.clone(), OpenOptions::default(), environment).await.unwrap();
+        listed.push((back_up(&repository, "/data", &tree).await.unwrap().id, tree.clone()));
+        if night > 3 {
+            log::forget(&repository, listed.remove(0).0).await.unwrap();
+        }
+        let report = prune_with(&repository, &thorough()).await.unwrap();
+        assert_eq!((report.objects_waiting, report.complete), (0, true), "{night}: {report:?}");
+        for (id, tree) in &listed {
+            assert_restores(&repository, *id, tree).await;
+        }
+        assert_scrubs(&repository, &format!("night {night}")).await;
+        tree = mixed(&tree, &files(u64::from(night), 16));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -169,7 +169,11 @@ def plain(err):
 def brief(ran):
     """What a run said, short enough to be read: the first findings, or the end of what it printed."""
     try:
-        findings = [f"{finding['severity']}: {finding['object']}: {finding['what']}" for finding in ran.json()["findings"]]
+        report = ran.json()
+        if "plans" in report:
+            report["plans"] = [{key: value for key, value in plan.items() if key != "steps"} for plan in report["plans"]]
+            return json.dumps(report)
+        findings = [f"{finding.get('severity', '')} {finding['object']}: {finding['what']}" for finding in report["findings"]]
         return "\n".join(findings[:5])
     except (ValueError, KeyError, TypeError):
         return (ran.out[-1500:] + plain(ran.err)[-1500:]).strip()

@@ -245,7 +245,7 @@ def parse():
 
 def main():
     options = parse()
-    below = os.path.abspath(options.dir or os.path.join("target", "soak"))
+    below = os.path.abspath(options.dir or os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "soak"))
     scratch = os.path.join(below, f"{options.store}-{options.seed}-{os.getpid()}")
     os.makedirs(os.path.join(scratch, "caches"))
     os.makedirs(os.path.join(scratch, "sources"))

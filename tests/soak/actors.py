@@ -90,7 +90,7 @@ class Actors:
             threads += [self.loop(f"prune-{n}", self.prune, 1.5) for n in range(2)]
             threads.append(self.loop("prune-replica", self.prune_replica, 5))
         if "forget" in has:
-            threads += [self.loop("forget", self.forget, 1), self.loop("forget-replica", self.forget_replica, 6)]
+            threads += [self.loop("forget", self.forget, 1), self.loop("forget-replica", self.forget_replica, 3)]
         if "hold" in has:
             threads.append(self.loop("hold", self.hold, 8))
         if "unforget" in has:

@@ -105,6 +105,12 @@ impl Error {
         Self::with_source(kind, message, source)
     }
 
+    /// True for what a damaged or absent object says, as against a store that cannot be reached. A flipped version or flag reads as something that
+    /// a later release wrote, so that counts as well: whoever has another copy tries it.
+    pub fn is_damage(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Unsupported)
+    }
+
     /// True if some cause below is a full disk or an exceeded quota.
     pub fn is_disk_full(&self) -> bool {
         let mut at: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(self);

@@ -64,7 +64,16 @@ impl Home {
             Self::Kept { directory, .. } => {
                 let mut options = File::options();
                 options.read(true).write(true).create(true).truncate(true);
-                options.open(directory.join(name)).map_err(failed)
+                let path = directory.join(name);
+                let made = options.open(&path).or_else(|error| match error.kind() {
+                    // Somebody removed the cache under us, which anybody may: what is open goes on, and the next run builds anew.
+                    std::io::ErrorKind::NotFound => {
+                        std::fs::create_dir_all(directory)?;
+                        options.open(&path)
+                    }
+                    _ => Err(error),
+                });
+                made.map_err(failed)
             }
             Self::Private { places } => {
                 let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;

@@ -168,6 +168,24 @@ fn what_a_crash_left_is_folded_again() {
     truth.check(&index).unwrap();
 }
 
+#[test]
+fn a_cache_removed_while_it_is_used_is_no_trouble() {
+    let directory = TempDir::new().unwrap();
+    let place = directory.path().join("cache");
+    let truth = Truth::new(6, 3000);
+    let index = open(&place);
+    for part in &truth.fragments[..3] {
+        index.insert(std::slice::from_ref(part)).unwrap();
+    }
+    std::fs::remove_dir_all(&place).unwrap();
+    truth.fold(&index);
+    index.settle(None).unwrap();
+    truth.check(&index).unwrap();
+    drop(index);
+    assert!(!survives(&place, &truth), "it is built anew");
+    assert!(survives(&place, &truth), "and kept then");
+}
+
 fn copy_files(from: &Path, to: &Path) {
     for file in std::fs::read_dir(to).unwrap() {
         std::fs::remove_file(file.unwrap().path()).unwrap();

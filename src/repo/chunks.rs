@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{CodedChunk, Repository};
 use crate::codec::{Decoder, chunk_id};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Result};
 use crate::id::ChunkId;
 use crate::index::{Index, PackInfo};
 use crate::pack::{Location, read_record};
@@ -41,7 +41,7 @@ impl Repository {
             let Some(pack) = index.pack(location.pack) else { continue };
             match self.read_at(id, &pack, location).await {
                 Ok(plain) => return Ok(plain),
-                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                Err(error) if error.is_damage() => {
                     index.met_damage(location.pack);
                     damage = Some(error);
                 }

@@ -363,3 +363,28 @@ async fn a_log_that_grew_while_the_index_was_waited_for_did_not_go_backwards() {
     assert_restores(&slow, *id, tree).await;
     assert_eq!(slow.backups().len(), subject.trees.len() + 1, "what was seen meanwhile counts");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flip_anywhere_in_a_record_header_costs_its_files_and_nothing_else() {
+    let store = memory();
+    let repository = Repository::create(store.clone(), &small(), seeded(1).0).await.unwrap();
+    let tree = tree_of(1, 60_000);
+    back_up(&repository, "/data", &tree).await.unwrap();
+    let made = objects_of(&store).await;
+    let name = made.keys().find(|name| name.starts_with("packs/")).unwrap();
+    let mut named = 0;
+    // The header of the pack, and of its first record.
+    for at in 0..36 + 52 {
+        let mut objects = made.clone();
+        let mut bytes = objects[name].to_vec();
+        bytes[at] ^= 1;
+        objects.insert(name.clone(), bytes.into());
+        let repository = open(&store_of(&objects).await, 2).await.unwrap();
+        let (report, found) = bring_back(&repository, &repository.find_backup("latest").unwrap()).await;
+        let report = report.unwrap_or_else(|error| panic!("{at}: {}", whole(&error)));
+        assert_eq!(found.len() as u64 + report.damaged_count, tree.len() as u64, "{at}: {:?}", report.damaged);
+        assert!(found.iter().all(|(path, content)| tree[path] == *content), "{at}");
+        named += u64::from(report.damaged_count > 0);
+    }
+    assert!(named > 40, "{named} flips were met");
+}

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use futures::StreamExt;
 
 use super::findings::{Finding, Findings, Severity, heal};
+use super::fragments;
 use super::touches::{Cause, TouchMap};
-use super::{fragments, is_damage};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::format::fragment::FragmentEntry;
@@ -214,7 +214,7 @@ impl Faults {
         }
         match repository.read_at(&entry.id, &pack, &location).await {
             Ok(_) => Ok(true),
-            Err(error) if is_damage(&error) => Ok(false),
+            Err(error) if error.is_damage() => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -284,7 +284,7 @@ async fn for_each_entry(
     while let Some((_, fragment)) = fragments.next().await {
         let fragment = match fragment {
             Ok(fragment) => fragment,
-            Err(error) if is_damage(&error) => continue,
+            Err(error) if error.is_damage() => continue,
             Err(error) => return Err(error),
         };
         // A pack counts by the first fragment that names it.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt};
 
+use super::blocking;
 use super::findings::{Finding, Findings, Severity, heal};
-use super::{blocking, is_damage};
 use crate::error::{ErrorKind, Result};
 use crate::format::fragment::{Fragment, FragmentEntry};
 use crate::format::log_state::LogState;
@@ -83,7 +83,7 @@ pub(super) async fn check(
     while let Some((name, fragment)) = fragments.next().await {
         let fragment = match fragment {
             Ok(fragment) => fragment,
-            Err(error) if is_damage(&error) => {
+            Err(error) if error.is_damage() => {
                 let was_rebuilt =
                     caught_up.iter().flat_map(|report| &report.rebuilt).any(|(rebuilt, _)| *rebuilt == name);
                 let rebuilt = was_rebuilt || index.has_fragment(&name);

@@ -1,7 +1,7 @@
 //! Config and log: the truth that everything else is held against.
 
+use super::CheckReport;
 use super::findings::{Finding, Findings, Severity, heal};
-use super::{CheckReport, is_damage};
 use crate::codec::entry_hash;
 use crate::error::Result;
 use crate::format::config::Config;
@@ -37,7 +37,7 @@ async fn check_config(repository: &Repository, findings: &mut Findings) -> Resul
             Ok(_) => "it changed since the repository was opened".to_owned(),
             Err(error) => error.to_string(),
         },
-        Err(error) if is_damage(&error) => error.to_string(),
+        Err(error) if error.is_damage() => error.to_string(),
         Err(error) => return Err(error),
     };
     findings.add(Finding::new(Severity::Error, "config", what, heal::CONFIG));
@@ -112,7 +112,7 @@ async fn compare_with_opened(repository: &Repository, mut whole: LogState, findi
         let behind = if opened.head < whole.head { &mut opened } else { &mut whole };
         match repository.chain().advance(behind).await {
             Ok(_) => {}
-            Err(error) if is_damage(&error) => return Ok(()),
+            Err(error) if error.is_damage() => return Ok(()),
             Err(error) => return Err(error),
         }
     }

@@ -382,8 +382,3 @@ async fn drop_retired(repository: &Repository, structure: &mut Structure) -> Res
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))?
 }
-
-/// True for what a damaged or absent object says, as against a store that cannot be reached.
-fn is_damage(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Unsupported)
-}

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::faults::{Extent, Faults};
 use super::fragments::{Print, Prints};
 use super::ledger::Keeper;
-use super::{CheckOptions, CheckReport, Sample, Structure, is_damage};
+use super::{CheckOptions, CheckReport, Sample, Structure};
 use crate::clock::Timestamp;
 use crate::codec::{Decoder, ObjectHasher, chunk_id, object_hash};
 use crate::entropy::Entropy;
@@ -300,7 +300,7 @@ impl Scrubber {
             let outcome = if pack.size <= WHOLE_MOST { reader.read_whole().await } else { reader.read_runs().await };
             let outcome = outcome.unwrap_or_else(|error| match error.kind() {
                 ErrorKind::NotFound => Outcome::Missing,
-                _ if is_damage(&error) => Outcome::Damaged(Damage { what: error.to_string(), extent: Extent::Unknown }),
+                _ if error.is_damage() => Outcome::Damaged(Damage { what: error.to_string(), extent: Extent::Unknown }),
                 _ => Outcome::Unreadable(error),
             });
             drop((paid, slot));
@@ -390,12 +390,12 @@ fn verify_whole(name: &ObjectName, family: FamilyId, size: u64, stored: &Bytes) 
             let scan = PackScan::new(stored, family)?;
             let records: Vec<(&RecordHeader, &[u8])> = scan.records().collect();
             let bad = bad_chunks(&records, |(header, payload)| Ok((header.id, is_whole(header, payload)?)))?;
-            Ok((bad, Print::of_table(scan.table().iter())))
+            Ok::<_, Error>((bad, Print::of_table(scan.table().iter())))
         },
     );
     match scanned {
         Ok((bad, print)) => conclude(hash == name.hash, bad, print),
-        Err(error) if is_damage(&error) => {
+        Err(error) if error.is_damage() => {
             Outcome::Damaged(Damage { what: error.to_string(), extent: Extent::Unknown })
         }
         Err(error) => Outcome::Unreadable(error),

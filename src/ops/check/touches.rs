@@ -5,9 +5,9 @@
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeSet, HashMap};
 
+use super::Structure;
 use super::findings::{TOUCHES_MOST, Touches};
 use super::walk::BATCH;
-use super::{Structure, is_damage};
 use crate::error::Result;
 use crate::format::manifest::SegmentRef;
 use crate::format::segment::{SegmentReader, decode_piece_list};
@@ -47,7 +47,7 @@ pub(super) async fn find(repository: &Repository, structure: &Structure) -> Resu
         let manifest = match repository.manifest(&backup.id).await {
             Ok(manifest) => manifest,
             // A finding of its own.
-            Err(error) if is_damage(&error) => continue,
+            Err(error) if error.is_damage() => continue,
             Err(error) => return Err(error),
         };
         for (at, segment) in manifest.segments.iter().enumerate() {
@@ -84,7 +84,7 @@ async fn read_touches(
     }
     match repository.read_chunk(&structure.index, &segment.chunk).await {
         Ok(plain) => read_entries(repository, structure, &plain, &mut found).await?,
-        Err(error) if is_damage(&error) => {}
+        Err(error) if error.is_damage() => {}
         Err(error) => return Err(error),
     }
     Ok((!found.is_empty()).then_some(found))

@@ -9,7 +9,7 @@ use futures::stream::{self, StreamExt};
 use super::faults::Faults;
 use super::findings::{Finding, Findings, Severity, Touches, heal};
 use super::touches::{Cause, TouchMap};
-use super::{CheckReport, blocking, is_damage};
+use super::{CheckReport, blocking};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::SegmentRef;
 use crate::format::segment::{SegmentReader, decode_piece_list};
@@ -163,7 +163,7 @@ pub(super) async fn walk(
     for backup in backups {
         let manifest = match repository.manifest(&backup.id).await {
             Ok(manifest) => manifest,
-            Err(error) if is_damage(&error) => {
+            Err(error) if error.is_damage() => {
                 findings.add_missing(bad_manifest(repository, backup, &error));
                 continue;
             }
@@ -219,7 +219,7 @@ impl Walk<'_> {
             };
             match facts {
                 Ok(facts) => drop(self.segments.insert(segment.chunk, Some(facts))),
-                Err(error) if is_damage(&error) => self.note_unreadable(&segment, &error)?,
+                Err(error) if error.is_damage() => self.note_unreadable(&segment, &error)?,
                 Err(error) => return Err(error),
             }
             monitor.advance(0, 0, u64::from(segment.entry_count));
@@ -279,7 +279,7 @@ impl Walk<'_> {
             match self.take_list(list).await {
                 Ok(sum) => bytes = bytes.saturating_add(sum),
                 // A list in a damaged pack, or in none, is a finding of that.
-                Err(error) if is_damage(&error) => {
+                Err(error) if error.is_damage() => {
                     return Ok(match self.index.lookup(&[list.chunk])?.first() {
                         Some(Some(location)) if !self.faults.has(location.pack) => Err(error.to_string()),
                         _ => Ok(()),

@@ -241,7 +241,7 @@ impl Rewriter<'_> {
         while let Some((found, places)) = reads.next().await {
             match found {
                 Ok(found) => places.into_iter().zip(found).for_each(|(place, record)| records[place] = Some(record)),
-                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {}
+                Err(error) if error.is_damage() => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -275,7 +275,7 @@ impl Rewriter<'_> {
     async fn save(&mut self, kind: ObjectKind, id: &ChunkId) -> Result<bool, Stop> {
         let plain = match self.job.repository.read_chunk(&self.index, id).await {
             Ok(plain) => plain,
-            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => return Ok(false),
+            Err(error) if error.is_damage() => return Ok(false),
             Err(error) => return Err(error.into()),
         };
         let encoded = self.encoder.encode(&plain, None);

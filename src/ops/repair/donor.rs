@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use tokio::sync::OnceCell;
 
-use super::{RepairReport, is_damage};
+use super::RepairReport;
 use crate::codec::object_hash;
 use crate::error::{Error, Result};
 use crate::format::log_record::Purpose;
@@ -98,7 +98,7 @@ impl Donor {
             match self.repository.store().get(StoredObject::Named(*name)).await {
                 Ok(stored) if object_hash(&stored) == *hash => return Ok(Some(stored)),
                 Ok(_) => {}
-                Err(error) if is_damage(&error) => {}
+                Err(error) if error.is_damage() => {}
                 Err(error) => return Err(named(&self.repository, error)),
             }
         }
@@ -141,7 +141,7 @@ pub(super) async fn find_whole(
         let Some(pack) = index.pack(location.pack) else { continue };
         match repository.read_coded(id, &pack, &location).await {
             Ok(chunk) => return Ok(Some((pack.name.kind, chunk))),
-            Err(error) if is_damage(&error) => {}
+            Err(error) if error.is_damage() => {}
             Err(error) => return Err(error),
         }
     }

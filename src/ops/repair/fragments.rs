@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use futures::TryStreamExt;
 use futures::stream::{self, StreamExt};
 
-use super::{RepairReport, describe, is_damage};
+use super::{RepairReport, describe};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::fragment::Fragment;
 use crate::format::log_record::Record;
@@ -42,7 +42,7 @@ pub(super) async fn heal(repository: &Repository, session: Option<&Session>, rep
         match fragment {
             Ok(fragment) => known.extend(fragment.packs.iter().map(|pack| pack.name)),
             Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
-            Err(error) if is_damage(&error) => {
+            Err(error) if error.is_damage() => {
                 let of_session =
                     lost.entry(name.session).or_insert_with(|| Lost { fragments: Vec::new(), packs: Vec::new() });
                 of_session.fragments.push((name, describe(&error)));
@@ -87,7 +87,7 @@ async fn rebuild(
         let table = match table {
             Ok(table) => table,
             // Its chunks are looked for when they turn out to be missing.
-            Err(error) if is_damage(&error) => {
+            Err(error) if error.is_damage() => {
                 without_table += 1;
                 continue;
             }

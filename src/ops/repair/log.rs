@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::{Healed, describe, is_damage};
+use super::{Healed, describe};
 use crate::codec::entry_hash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::Config;
@@ -105,7 +105,7 @@ async fn put(store: &Store, object: StoredObject, stored: Bytes, over: bool, dry
 async fn read_link(store: &StoreReader, number: u64) -> Result<Option<Link>> {
     let stored = match store.get(StoredObject::Log(number)).await {
         Ok(stored) => stored,
-        Err(error) if is_damage(&error) => return Ok(None),
+        Err(error) if error.is_damage() => return Ok(None),
         Err(error) => return Err(error),
     };
     Ok(link_of(number, &stored))
@@ -164,7 +164,7 @@ async fn heal_entries(
         let here = get(store, object.clone()).await?;
         let theirs = match copy.get(&object).await {
             Ok(stored) => stored,
-            Err(error) if is_damage(&error) => {
+            Err(error) if error.is_damage() => {
                 report.remarks.push(format!("log entry {number}: the copy's is {}", describe(&error)));
                 return Ok(());
             }

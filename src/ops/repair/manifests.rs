@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 
 use super::donor::Donor;
-use super::{RepairReport, describe, is_damage};
+use super::{RepairReport, describe};
 use crate::codec::object_hash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log_record::Record;
@@ -27,7 +27,7 @@ pub(super) async fn heal(
         let error = match repository.manifest(&id).await {
             Ok(_) => continue,
             Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
-            Err(error) if is_damage(&error) => error,
+            Err(error) if error.is_damage() => error,
             Err(error) => return Err(error),
         };
         // What cannot be brought back is a finding of the look that follows.
@@ -61,7 +61,7 @@ async fn find(repository: &Repository, donor: Option<&Donor>, id: &ObjectHash) -
                 return Ok(Some((stored, format!("copied from {name}"))));
             }
             Ok(_) => {}
-            Err(error) if is_damage(&error) => {}
+            Err(error) if error.is_damage() => {}
             Err(error) => return Err(error),
         }
     }

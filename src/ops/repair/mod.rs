@@ -306,11 +306,6 @@ fn finish(report: &mut RepairReport, found: CheckReport, lost: &[String]) {
     report.remaining = remaining;
 }
 
-/// True for what a damaged or absent object says, as against a store that cannot be reached.
-fn is_damage(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Unsupported)
-}
-
 /// `missing`, or what is wrong.
 fn describe(error: &Error) -> String {
     if error.kind() == ErrorKind::NotFound { "missing".to_owned() } else { error.to_string() }

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::stream::{self, StreamExt};
 
+use super::RepairReport;
 use super::donor::{Donor, find_whole};
 use super::workshop::Workshop;
-use super::{RepairReport, is_damage};
 use crate::codec::{Decoder, chunk_id, object_hash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::fragment::FragmentEntry;
@@ -110,7 +110,7 @@ async fn entries_of(
     while let Some(fragment) = fragments.next().await {
         let fragment = match fragment {
             Ok(fragment) => fragment,
-            Err(error) if is_damage(&error) => continue,
+            Err(error) if error.is_damage() => continue,
             Err(error) => return Err(error),
         };
         let wanted: Vec<bool> = fragment.packs.iter().map(|pack| packs.contains(&pack.name)).collect();
@@ -291,7 +291,7 @@ impl Patient<'_, '_> {
 pub(super) fn whole_table(stored: &Bytes, family: FamilyId) -> Result<Option<Vec<TableEntry>>> {
     let scan = match PackScan::new(stored, family) {
         Ok(scan) => scan,
-        Err(error) if is_damage(&error) => return Ok(None),
+        Err(error) if error.is_damage() => return Ok(None),
         Err(error) => return Err(error),
     };
     let mut decoder = Decoder::new()?;
@@ -437,7 +437,7 @@ async fn search_strays(workshop: &mut Workshop<'_>, index: &Index, rest: &mut Ha
     for name in strays {
         let stored = match repository.store().get(StoredObject::Named(name)).await {
             Ok(stored) => stored,
-            Err(error) if is_damage(&error) => continue,
+            Err(error) if error.is_damage() => continue,
             Err(error) => return Err(error),
         };
         let mut records = Records::new(&stored)?;

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::TryStreamExt;
 
+use super::open_session;
 use super::packs::{Records, whole_table};
 use super::workshop::Workshop;
-use super::{is_damage, open_session};
 use crate::codec::{Encoder, Level, chunk_id, lineage_id, object_hash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::Config;
@@ -173,7 +173,7 @@ async fn learn(
                 return Ok((init, config.family));
             }
         }
-        Err(error) if is_damage(&error) => {}
+        Err(error) if error.is_damage() => {}
         Err(error) => return Err(error),
     }
     let mut families: BTreeMap<FamilyId, usize> = BTreeMap::new();
@@ -186,7 +186,7 @@ async fn learn(
                     *families.entry(header.family).or_default() += 1;
                 }
             }
-            Err(error) if is_damage(&error) => {}
+            Err(error) if error.is_damage() => {}
             Err(error) => return Err(error),
         }
     }
@@ -243,7 +243,7 @@ async fn copy_packs(
         }
         let stored = match ruins.get(StoredObject::Named(name)).await {
             Ok(stored) => stored,
-            Err(error) if is_damage(&error) => continue,
+            Err(error) if error.is_damage() => continue,
             Err(error) => {
                 report.remarks.push(format!("{name}: cannot be read: {error}"));
                 continue;
@@ -304,7 +304,7 @@ async fn commit_manifests(
         let StoredObject::Named(name) = info.object() else { continue };
         let stored = match ruins.get(StoredObject::Named(name)).await {
             Ok(stored) => stored,
-            Err(error) if is_damage(&error) => continue,
+            Err(error) if error.is_damage() => continue,
             Err(error) => return Err(error),
         };
         match Manifest::decode(&stored) {

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::buffers::Buffers;
 use super::pace::Pace;
 use super::sides::Sides;
-use super::{ReplicateOptions, ReplicateReport, blocking, is_damage, stopped};
+use super::{ReplicateOptions, ReplicateReport, blocking, stopped};
 use crate::codec::object_hash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::fragment::Fragment;
@@ -291,13 +291,13 @@ impl Carrier {
         let buffer = self.buffers.take(pack.size);
         let stored = match self.origin.get_into(StoredObject::Named(pack.name), pack.size, buffer).await {
             Ok(stored) => self.buffers.lend(stored),
-            Err(error) if is_damage(&error) => return Ok(Outcome::Damaged(error.to_string())),
+            Err(error) if error.is_damage() => return Ok(Outcome::Damaged(error.to_string())),
             Err(error) => return Ok(Outcome::Unreadable(error)),
         };
         let (name, family, bytes) = (pack.name, self.family, stored.clone());
         let table = match blocking(move || verify(&name, family, &bytes)).await {
             Ok(table) => table,
-            Err(error) if is_damage(&error) => return Ok(Outcome::Damaged(error.to_string())),
+            Err(error) if error.is_damage() => return Ok(Outcome::Damaged(error.to_string())),
             Err(error) => return Err(error),
         };
         let copy = ObjectName { session: self.session, ..pack.name };

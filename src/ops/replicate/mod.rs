@@ -392,11 +392,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))?
 }
 
-/// True for what a damaged or absent object says, as against a store that cannot be reached.
-fn is_damage(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Unsupported)
-}
-
 fn stopped() -> Error {
     Error::new(ErrorKind::Unavailable, "replicate: stopped on request; what arrived is not sent again")
 }

@@ -11,7 +11,7 @@ use futures::stream::{self, StreamExt};
 
 use super::copy::Copier;
 use super::sides::Sides;
-use super::{blocking, is_damage, stopped};
+use super::{blocking, stopped};
 use crate::error::Result;
 use crate::format::manifest::SegmentRef;
 use crate::id::{ChunkId, LineageId, ObjectHash};
@@ -134,7 +134,7 @@ pub(super) async fn make(sides: &mut Sides, round: &[BackupInfo], monitor: &Arc<
                 let is_new = |segment: &SegmentRef| !seen.contains_key(&segment.chunk) && chosen.insert(segment.chunk);
                 segments.extend(manifest.segments.into_iter().filter(is_new));
             }
-            Err(error) if is_damage(&error) => lists.push(Err(Fate::Lost(error.to_string()))),
+            Err(error) if error.is_damage() => lists.push(Err(Fate::Lost(error.to_string()))),
             Err(error) => return Err(error),
         }
     }
@@ -221,7 +221,7 @@ async fn judge(origin: Repository, from: Arc<Index>, to: Arc<Index>, segment: Se
     match reach.visit_segments(std::slice::from_ref(&segment), look).await {
         Ok(()) => {}
         // What it names is then unknown.
-        Err(error) if is_damage(&error) => verdict.lost = Some(error.to_string()),
+        Err(error) if error.is_damage() => verdict.lost = Some(error.to_string()),
         Err(error) => return Err(error),
     }
     Ok(verdict)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::choose::Selection;
 use super::roots::Roots;
-use super::{Sent, blocking, check_family, is_damage, stopped};
+use super::{Sent, blocking, check_family, stopped};
 use crate::error::Result;
 use crate::format::log_state::LogState;
 use crate::id::{ChunkId, ObjectHash, RepositoryId};
@@ -254,7 +254,7 @@ impl Walk {
         for (side, repository) in [(Side::Origin, origin), (Side::Target, target)] {
             match repository.manifest(id).await {
                 Ok(manifest) => manifests.push(manifest),
-                Err(error) if is_damage(&error) => self.miss(side, id, error.to_string()),
+                Err(error) if error.is_damage() => self.miss(side, id, error.to_string()),
                 Err(error) => return Err(error),
             }
         }
@@ -284,7 +284,7 @@ impl Walk {
         match walked {
             Ok(()) => self.reach = Some(reach),
             // What stands behind it was not compared, and the next backup that shares it is looked at anew.
-            Err(error) if is_damage(&error) => self.miss(Side::Origin, id, error.to_string()),
+            Err(error) if error.is_damage() => self.miss(Side::Origin, id, error.to_string()),
             Err(error) => return Err(error),
         }
         Ok(())

@@ -236,7 +236,7 @@ impl Fetcher {
         for (chunk, why) in failed {
             match self.repository.read_chunk(&self.index, &chunk.id).await {
                 Ok(plain) => write_wants(&chunk.wants, &plain, shared),
-                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                Err(error) if error.is_damage() => {
                     let pack = self.index.pack(chunk.location.pack);
                     let place = pack.map_or_else(String::new, |pack| format!("{}: ", pack.name));
                     for want in &chunk.wants {
@@ -265,7 +265,7 @@ fn write_read(read: Read, fetched: Result<Bytes>, shared: &Shared) {
         Err(error) => {
             let kind = error.kind();
             let text = error.to_string();
-            if !matches!(kind, ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Invalid) {
+            if !error.is_damage() && kind != ErrorKind::Invalid {
                 set_fatal(shared, error);
                 return;
             }

@@ -320,7 +320,7 @@ async fn plan_file(
     while let Some(run) = futures::StreamExt::next(&mut runs).await {
         let run = match run {
             Ok(run) => run,
-            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+            Err(error) if error.is_damage() => {
                 file.fail(error.to_string());
                 break;
             }

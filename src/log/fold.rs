@@ -214,6 +214,21 @@ impl LogState {
         listed
     }
 
+    /// True if `list` shows this backup.
+    pub(crate) fn is_listed(&self, backup: &ObjectHash) -> bool {
+        self.backups.get(backup).is_some_and(|backup| backup.forgotten.is_none())
+    }
+
+    /// True if nobody may rely on this pack any more: it is retired, or known to be damaged.
+    pub(crate) fn is_dead(&self, pack: &ObjectName) -> bool {
+        self.retired.contains_key(pack) || self.quarantined.contains_key(pack)
+    }
+
+    /// True if this session was opened and has been closed or fenced since.
+    pub(crate) fn is_over(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|session| session.over.is_some())
+    }
+
     /// The sessions that are not over, with their names.
     pub(crate) fn open_sessions(&self) -> impl Iterator<Item = (SessionId, &SessionState)> {
         self.sessions.iter().filter(|(_, session)| session.over.is_none()).map(|(id, session)| (*id, session))

@@ -27,6 +27,13 @@ pub(crate) mod target;
 
 pub use prove::prove_lz4;
 
+use crate::error::{Error, ErrorKind, Result};
+
+/// Runs something slow and synchronous away from the runtime's threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))?
+}
+
 /// Durations in reports: seconds.
 pub(crate) fn seconds<S: serde::Serializer>(duration: &std::time::Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((duration.as_secs_f64() * 1000.0).round() / 1000.0)

@@ -78,13 +78,10 @@ impl Repository {
         state: &LogState,
         ours: &[ObjectName],
     ) -> Result<Vec<(ObjectName, Fragment)>> {
-        let is_dead = |name: &ObjectName| state.retired.contains_key(name) || state.quarantined.contains_key(name);
         let pack_lost = self.keeps(Rule::RevalidateCommit)
-            && commit.relied.iter().any(|number| index.pack(*number).is_none_or(|pack| is_dead(&pack.name)));
-        let parent_lost = self.keeps(Rule::RevalidateParent)
-            && commit
-                .parent
-                .is_some_and(|parent| state.backups.get(&parent).is_none_or(|backup| backup.forgotten.is_some()));
+            && commit.relied.iter().any(|number| index.pack(*number).is_none_or(|pack| state.is_dead(&pack.name)));
+        let parent_lost =
+            self.keeps(Rule::RevalidateParent) && commit.parent.is_some_and(|parent| !state.is_listed(&parent));
         if !pack_lost && !parent_lost {
             return Ok(Vec::new());
         }

@@ -12,9 +12,6 @@ use crate::id::{FamilyId, RepositoryId};
 use crate::log::Chain;
 use crate::store::{Folder, Put, Store, StoredObject, probe};
 
-/// Room for entries of the log on a full disk, and for what goes with them.
-const BALLAST_BYTES: usize = 1 << 20;
-
 /// How a repository is made.
 #[derive(Clone, Debug)]
 pub struct InitOptions {
@@ -119,20 +116,6 @@ impl Repository {
                 );
                 Err(Error::new(ErrorKind::Busy, message))
             }
-        }
-    }
-
-    /// On a local disk: keeps a file that is given up when the disk is full, so that the entry which frees space can be written.
-    pub(crate) async fn keep_ballast(&self) {
-        let store = self.store();
-        if store.local_path().is_none() || store.exists(StoredObject::Ballast).await.unwrap_or(true) {
-            return;
-        }
-        // Bytes that no file system leaves out or shrinks.
-        let mut bytes = vec![0; BALLAST_BYTES];
-        if self.environment().entropy.fill(&mut bytes).is_ok() {
-            // Without it, a full disk needs a hand; no reason to fail now.
-            let _kept = store.put_new(StoredObject::Ballast, vec![Bytes::from(bytes)]).await;
         }
     }
 

@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::log_record::Record;
 use crate::format::log_state::LogState;
 use crate::format::scrub::{ScrubFact, ScrubPart, ScrubResult};
-use crate::id::{ObjectKind, ObjectName, SessionId};
+use crate::id::{ObjectKind, ObjectName};
 use crate::index::PackInfo;
 use crate::store::{Folder, StoredObject};
 
@@ -200,11 +200,7 @@ impl Repository {
     }
 
     async fn read_part(&self, name: &ObjectName) -> Result<ScrubPart> {
-        let stored = self.store().get(StoredObject::Named(*name)).await?;
-        if object_hash(&stored) != name.hash {
-            return Err(Error::corrupt("the bytes are not those of its name"));
-        }
-        ScrubPart::decode(&stored)
+        ScrubPart::decode(&self.get_named(name).await?)
     }
 
     /// Writes facts down under the session's name.
@@ -246,14 +242,13 @@ impl Repository {
     /// Stores the merged part; gives what it makes superfluous.
     async fn merge_parts(&self, session: &Session, is_live: impl Fn(&ObjectName) -> bool) -> Result<Vec<ObjectName>> {
         let state = self.state();
-        let is_over = |id: SessionId| state.sessions.get(&id).is_some_and(|session| session.over.is_some());
-        let parts = self.ledger_parts().await?.into_iter().filter(|name| is_over(name.session)).count();
+        let parts = self.ledger_parts().await?.into_iter().filter(|name| state.is_over(name.session)).count();
         if parts <= PARTS_MOST {
             return Ok(Vec::new());
         }
         let ledger = self.ledger().await?;
         let damaged = self.damaged_ledger_parts().await?;
-        let old: Vec<_> = ledger.parts.iter().filter(|name| is_over(name.session)).copied().collect();
+        let old: Vec<_> = ledger.parts.iter().filter(|name| state.is_over(name.session)).copied().collect();
         if old.len() <= PARTS_MOST {
             return Ok(damaged);
         }
@@ -265,9 +260,8 @@ impl Repository {
     /// Parts of sessions that are over that are not what their names say. A later version's part is not ours to judge.
     pub(crate) async fn damaged_ledger_parts(&self) -> Result<Vec<ObjectName>> {
         let state = self.state();
-        let is_over = |id: SessionId| state.sessions.get(&id).is_some_and(|session| session.over.is_some());
         let dropped = self.ledger().await?.dropped.into_iter();
-        let damaged = dropped.filter(|(name, error)| error.kind() == ErrorKind::Corrupt && is_over(name.session));
+        let damaged = dropped.filter(|(name, error)| error.kind() == ErrorKind::Corrupt && state.is_over(name.session));
         Ok(damaged.map(|(name, _)| name).collect())
     }
 

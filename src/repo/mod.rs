@@ -1,5 +1,6 @@
 //! A repository: everything under one root, opened.
 //!
+//! - [`ballast`]: room for an entry of the log on a full disk.
 //! - [`create`]: `init` and `open`.
 //! - [`session`]: registration in the log, the lock of a lineage, fencing.
 //! - [`writer`]: new chunks into packs, packs into fragments, fragments into the log.
@@ -14,6 +15,7 @@
 //!
 //! The nouns below (log, pack, index, manifest) do not know each other; they meet here. Verbs are in `ops`.
 
+mod ballast;
 mod chunks;
 mod commit;
 mod create;
@@ -28,6 +30,8 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
 
 pub(crate) use chunks::{ChunkCache, decode_verified};
 pub(crate) use commit::Commit;
@@ -50,11 +54,12 @@ pub use crate::format::segment::{Entry, EntryKind, FileFormat, Piece, Pieces, Tr
 pub use crate::log::Process;
 
 use crate::clock::{Clock, Timestamp};
+use crate::codec::object_hash;
 use crate::entropy::Entropy;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::config::Config;
 use crate::format::log_state::LogState;
-use crate::id::{ObjectHash, RepositoryId};
+use crate::id::{ObjectHash, ObjectName, RepositoryId};
 use crate::index::{CatchUp, Index, catch_up};
 use crate::log::Chain;
 use crate::store::{Store, StoredObject};
@@ -208,11 +213,17 @@ impl Repository {
         let Some(backup) = state.backups.get(id) else {
             return Err(Error::new(ErrorKind::NotFound, format!("backup {id}: the log does not know it")));
         };
-        let stored = self.store().get(StoredObject::Named(backup.manifest)).await?;
-        if crate::codec::object_hash(&stored) != *id {
-            return Err(Error::corrupt(format!("read {}: the bytes are not those of its name", backup.manifest)));
-        }
+        let stored = self.get_named(&backup.manifest).await?;
         Manifest::decode(&stored).context(|| format!("read {}", backup.manifest))
+    }
+
+    /// Reads an object, verified by its name.
+    pub(crate) async fn get_named(&self, name: &ObjectName) -> Result<Bytes> {
+        let stored = self.store().get(StoredObject::Named(*name)).await?;
+        if object_hash(&stored) != name.hash {
+            return Err(Error::corrupt(format!("read {name}: the bytes are not those of its name")));
+        }
+        Ok(stored)
     }
 
     /// Compares the log with the newest entry that this host has seen of it before.

@@ -21,6 +21,9 @@ use crate::store::{Holder, SingleWriter, Store, StoredObject};
 /// A long session says that it is alive this often.
 pub(crate) const REFRESH_EVERY: Duration = Duration::from_secs(600);
 
+/// A session that holds a lineage counts as dead after this long, unless the user says otherwise.
+const FENCE_AFTER: Duration = Duration::from_secs(3600);
+
 /// A session that nobody waits for counts as dead after this long: it holds back what prune may delete.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -34,6 +37,13 @@ pub(crate) struct SessionRequest {
     pub(crate) fence_after: Duration,
     /// Fence whoever holds the lineage, alive or not.
     pub(crate) takeover: bool,
+}
+
+impl SessionRequest {
+    /// For work that takes no lineage's lock.
+    pub(crate) fn for_work(purpose: Purpose) -> Self {
+        Self { purpose, lineage: None, fence_after: FENCE_AFTER, takeover: false }
+    }
 }
 
 /// An open session. Whoever drops it without `close` leaves it to be fenced.

@@ -377,8 +377,7 @@ impl Repository {
         }
         if !absent.is_empty() {
             let state = self.state();
-            let is_dead = |name: &ObjectName| state.retired.contains_key(name) || state.quarantined.contains_key(name);
-            index.set_live(|name| is_dead(name) || absent.contains(name));
+            index.set_live(|name| state.is_dead(name) || absent.contains(name));
         }
         Ok(absent)
     }

@@ -10,7 +10,7 @@ use crate::repo::Repository;
 pub async fn forget(repository: &Repository, id: ObjectHash) -> Result<bool> {
     let mut was_listed = false;
     let say = async |state: &LogState| {
-        was_listed = state.backups.get(&id).is_some_and(|backup| backup.forgotten.is_none());
+        was_listed = state.is_listed(&id);
         let record = Record::BackupsForgotten { backups: vec![id], reason: "a test".to_owned() };
         Ok(if was_listed { vec![record] } else { Vec::new() })
     };

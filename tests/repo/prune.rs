@@ -1,6 +1,7 @@
 //! Prune: what it frees, what it leaves, and that nothing goes that anybody needs, whatever else happens at the same time.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use everpack::ops::prune::{MaxUnused, PruneAction, PruneOptions, PruneReport, pr
 use everpack::progress::Silent;
 use everpack::repo::{InitOptions, OpenOptions, Repository};
 use everpack::store::adapter::{Faults, Faulty, Overwriter};
-use everpack::store::{Folder, Store};
+use everpack::store::{Folder, ObjectPath, Store, StoreOptions, StoredObject};
 use everpack::testing::log;
 
 use crate::made::{
@@ -43,6 +44,10 @@ fn mixed(a: &Tree, b: &Tree) -> Tree {
         }
     }
     mixed
+}
+
+fn disk_at(path: &Path) -> Store {
+    Store::open(path.to_str().unwrap(), &StoreOptions::default()).unwrap()
 }
 
 async fn made(store: &Store) -> Repository {
@@ -249,7 +254,8 @@ async fn a_prune_may_die_after_any_write() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prune_ends_on_a_full_disk_and_frees_space() {
-    let store = memory();
+    let directory = tempfile::tempdir().unwrap();
+    let store = disk_at(directory.path());
     let repository = made(&store).await;
     let mut tree = files(0, 16);
     let mut forgotten: Vec<ObjectHash> = Vec::new();
@@ -263,9 +269,13 @@ async fn a_prune_ends_on_a_full_disk_and_frees_space() {
     }
     let made = objects_of(&store).await;
     let before: u64 = made.iter().filter(|(name, _)| name.starts_with("packs/")).map(|(_, b)| b.len() as u64).sum();
-    // Room for some entries of the log, not for packs; and for every amount in between.
-    for room in [4_000, 20_000, 70_000, 150_000, 400_000] {
-        let disk = store_of(&made).await;
+    // Room for nothing, for some entries of the log, for some packs; and at the start there is the ballast.
+    for room in [0, 4_000, 20_000, 70_000, 150_000, 400_000] {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = disk_at(directory.path());
+        for (path, bytes) in &made {
+            disk.put_new(ObjectPath::parse(path).unwrap(), vec![bytes.clone()]).await.unwrap();
+        }
         let (full, _faulty) = Faulty::around(&disk, Faults { full_after: Some(room), ..Faults::default() });
         let repository = Repository::open(full, OpenOptions::default(), seeded(room).0).await.unwrap();
         let report = prune_with(&repository, &thorough()).await.unwrap();
@@ -278,6 +288,7 @@ async fn a_prune_ends_on_a_full_disk_and_frees_space() {
         let report = prune_with(&repository, &thorough()).await.unwrap();
         assert!(report.complete, "{room}: {report:?}");
         assert_restores(&repository, last, &tree).await;
+        assert!(disk.exists(StoredObject::Ballast).await.unwrap(), "{room}: no ballast for the next time");
     }
 }
 

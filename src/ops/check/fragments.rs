@@ -128,11 +128,7 @@ fn take_prints(fragment: &Fragment, prints: &mut Prints) {
 
 /// Chunks in packs that count, of which the index has no location that does.
 fn count_unknown(index: &Index, state: &LogState, fragment: &Fragment) -> Result<u64> {
-    let counts: Vec<bool> = fragment
-        .packs
-        .iter()
-        .map(|pack| !state.retired.contains_key(&pack.name) && !state.quarantined.contains_key(&pack.name))
-        .collect();
+    let counts: Vec<bool> = fragment.packs.iter().map(|pack| !state.is_dead(&pack.name)).collect();
     let live = |entry: &&FragmentEntry| counts.get(usize::from(entry.pack)).copied().unwrap_or(false);
     let ids: Vec<ChunkId> = fragment.entries.iter().filter(live).map(|entry| entry.id).collect();
     let mut unknown = 0;

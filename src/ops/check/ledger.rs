@@ -138,12 +138,7 @@ async fn open_session(repository: &Repository, report: &mut CheckReport) -> Opti
         report.remarks.push("only one may write to this store, so the scrub kept no ledger".to_owned());
         return None;
     }
-    let request = SessionRequest {
-        purpose: Purpose::Scrub,
-        lineage: None,
-        fence_after: Duration::from_secs(3600),
-        takeover: false,
-    };
+    let request = SessionRequest::for_work(Purpose::Scrub);
     match Session::open(repository, request).await {
         Ok(session) => Some(session),
         Err(error) => {

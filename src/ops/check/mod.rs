@@ -36,6 +36,7 @@ use crate::format::log_state::LogState;
 use crate::format::scrub::ScrubResult;
 use crate::id::{ChunkId, ObjectHash, ObjectName};
 use crate::index::{CatchUp, Index, catch_up};
+use crate::ops::blocking;
 use crate::progress::{Event, Monitor, Phase};
 use crate::repo::{BackupInfo, Repository, ScrubAge};
 use crate::units::{GIB, MIB};
@@ -376,9 +377,4 @@ async fn drop_retired(repository: &Repository, structure: &mut Structure) -> Res
     let live = structure.index.live_pack_numbers();
     structure.faults.retain(|name| live.contains_key(name));
     Ok(())
-}
-
-/// Runs something slow and synchronous away from the runtime's threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))?
 }

@@ -192,22 +192,21 @@ impl Job<'_> {
     }
 
     async fn run(&self, report: &mut PruneReport, on_plan: &mut impl FnMut(&PrunePlan)) -> Result<()> {
-        let ballast = sweep::Ballast::new(self.repository);
         let mut stale = 0;
         for round in 1.. {
-            let session = ballast.spend(async || self.open_session().await).await?;
+            let session = self.repository.spend_ballast(async || self.open_session().await).await?;
             if round == 1 {
                 // What earlier runs retired makes room for this one.
                 sweep::retired(self.repository, Some(&session), report).await?;
             }
-            let outcome = self.round(&session, &ballast, report, on_plan).await;
+            let outcome = self.round(&session, report, on_plan).await;
             // The retiring entry closed the session, unless there was none.
             let is_open = self.repository.state().is_open(session.id());
             let session = if is_open && self.closes_late(&outcome) {
                 Some(session)
             } else {
                 if is_open {
-                    let closed = ballast.spend(async || session.say_closed().await).await;
+                    let closed = self.repository.spend_ballast(async || session.say_closed().await).await;
                     if outcome.is_ok() {
                         closed?;
                     }
@@ -243,12 +242,8 @@ impl Job<'_> {
     }
 
     async fn open_session(&self) -> Result<Session> {
-        let request = SessionRequest {
-            purpose: Purpose::Prune,
-            lineage: None,
-            fence_after: self.options.fence_after,
-            takeover: false,
-        };
+        let fence_after = self.options.fence_after;
+        let request = SessionRequest { fence_after, ..SessionRequest::for_work(Purpose::Prune) };
         Session::open(self.repository, request).await
     }
 
@@ -305,7 +300,6 @@ impl Job<'_> {
     async fn round(
         &self,
         session: &Session,
-        ballast: &sweep::Ballast<'_>,
         report: &mut PruneReport,
         on_plan: &mut impl FnMut(&PrunePlan),
     ) -> Result<Round> {
@@ -322,7 +316,7 @@ impl Job<'_> {
             return Ok(Round::Done);
         }
         let more = planned.chosen.more && report.complete;
-        let outcome = retire::run(self, session, ballast, planned, rewritten, merged, report).await?;
+        let outcome = retire::run(self, session, planned, rewritten, merged, report).await?;
         Ok(match outcome {
             retire::Outcome::Retired if more => Round::More,
             retire::Outcome::Retired => Round::Done,

@@ -9,7 +9,6 @@
 use std::collections::HashSet;
 
 use super::fragments::Merged;
-use super::sweep::Ballast;
 use super::usage::KnownPack;
 use super::{Job, Planned, PruneReport};
 use crate::error::{Error, ErrorKind, Result};
@@ -27,6 +26,14 @@ pub(super) enum Outcome {
     Stale,
 }
 
+/// How much an entry retires.
+#[derive(Clone, Copy, Debug, Default)]
+struct Retired {
+    objects: u64,
+    bytes: u64,
+    manifests: u64,
+}
+
 /// What is going to be said.
 struct Sentence<'a> {
     job: &'a Job<'a>,
@@ -40,7 +47,6 @@ struct Sentence<'a> {
 pub(super) async fn run(
     job: &Job<'_>,
     session: &Session,
-    ballast: &Ballast<'_>,
     planned: Planned,
     sunk: Sunk,
     merged: Merged,
@@ -49,15 +55,19 @@ pub(super) async fn run(
     let gone = planned.chosen.gone();
     let mut sentence = Sentence { job, planned, sunk: &sunk, merged, gone };
     let mut is_stale = false;
-    let said = ballast
-        .spend(async || {
+    let mut retired = Retired::default();
+    let said = job
+        .repository
+        .spend_ballast(async || {
             session
                 .say(async |state| {
                     is_stale = !sentence.revalidate(state).await?;
                     if is_stale {
                         return Err(Error::new(ErrorKind::Busy, "prune: another prune was faster"));
                     }
-                    let mut records = vec![sentence.record(state)];
+                    let (record, counts) = sentence.record(state);
+                    retired = counts;
+                    let mut records = vec![record];
                     if job.repository.keeps(Rule::CloseBeforeWait) {
                         records.extend(session.closing_records(state).await?);
                     }
@@ -68,19 +78,17 @@ pub(super) async fn run(
         .await;
     match said {
         Ok(()) => {
-            report.objects_retired += sentence.objects(None).len() as u64 + sentence.merged.superseded.len() as u64;
-            report.bytes_retired += sentence.bytes();
-            report.backups_purged += sentence.manifests(None).len() as u64;
+            report.objects_retired += retired.objects;
+            report.bytes_retired += retired.bytes;
+            report.backups_purged += retired.manifests;
             Ok(Outcome::Retired)
         }
         Err(_) if is_stale => {
             sunk.discard(job.repository).await;
             Ok(Outcome::Stale)
         }
-        Err(error) => {
-            // Whether the entry is there is not known if no answer came: what it may name stays.
-            Err(error)
-        }
+        // Whether the entry is there is not known if no answer came: what it may name stays.
+        Err(error) => Err(error),
     }
 }
 
@@ -114,43 +122,41 @@ impl Sentence<'_> {
         Ok(true)
     }
 
-    /// Packs, orphans and manifests that go.
-    fn objects(&self, state: Option<&LogState>) -> Vec<ObjectName> {
-        let packs = self.gone.iter().map(|number| self.planned.usage.packs[*number as usize].info.name);
-        let orphans = self.planned.chosen.orphans.iter().map(|(name, _)| *name);
-        let mut objects: Vec<ObjectName> = packs.chain(orphans).collect();
-        objects.sort_unstable();
-        objects.extend(self.manifests(state));
-        objects
-    }
-
     /// Manifests of backups that were forgotten, and still are.
-    fn manifests(&self, state: Option<&LogState>) -> Vec<ObjectName> {
+    fn manifests(&self, state: &LogState) -> Vec<ObjectName> {
+        let keeps = self.job.repository.keeps(Rule::RevalidateRetire);
         let is_forgotten = |name: &&ObjectName| {
-            state.is_none_or(|state| {
-                state.backups.get(&name.hash).is_some_and(|backup| {
-                    backup.manifest == **name
-                        && (backup.forgotten.is_some() || !self.job.repository.keeps(Rule::RevalidateRetire))
-                })
-            })
+            state
+                .backups
+                .get(&name.hash)
+                .is_some_and(|backup| backup.manifest == **name && (backup.forgotten.is_some() || !keeps))
         };
         self.planned.usage.forgotten().iter().filter(is_forgotten).copied().collect()
     }
 
-    fn bytes(&self) -> u64 {
-        let packs: u64 = self.gone.iter().map(|number| self.planned.usage.packs[*number as usize].info.size).sum();
-        packs + self.planned.chosen.orphans.iter().map(|(_, size)| size).sum::<u64>()
-    }
-
-    fn record(&mut self, state: &LogState) -> Record {
+    /// What is said in this state, and how much that is.
+    fn record(&mut self, state: &LogState) -> (Record, Retired) {
         // A fragment that names a pack which stays after all, stays.
         let planned_gone = self.planned.chosen.gone();
         let gone = &self.gone;
         let stays = |number: &u32| planned_gone.contains(number) && !gone.contains(number);
         self.merged.superseded.retain(|(_, packs)| !packs.iter().any(stays));
-        let superseded = self.merged.superseded.iter().map(|(name, _)| *name).collect();
+        let superseded: Vec<ObjectName> = self.merged.superseded.iter().map(|(name, _)| *name).collect();
         let added =
             self.sunk.fragments.iter().map(|(name, _)| *name).chain(self.merged.added.iter().copied()).collect();
-        Record::ObjectsRetired { objects: self.objects(Some(state)), superseded, added }
+
+        let packs = self.gone.iter().map(|number| self.planned.usage.packs[*number as usize].info);
+        let packs = packs.map(|info| (info.name, info.size));
+        let (mut objects, sizes): (Vec<ObjectName>, Vec<u64>) =
+            packs.chain(self.planned.chosen.orphans.iter().copied()).unzip();
+        objects.sort_unstable();
+        let manifests = self.manifests(state);
+        let retired = Retired {
+            objects: (objects.len() + manifests.len() + superseded.len()) as u64,
+            bytes: sizes.iter().sum(),
+            manifests: manifests.len() as u64,
+        };
+        objects.extend(manifests);
+        (Record::ObjectsRetired { objects, superseded, added }, retired)
     }
 }

@@ -121,7 +121,7 @@ pub(super) async fn litter(repository: &Repository, report: &mut PruneReport) ->
     let is_old = |then| now.is_some_and(|now: crate::clock::Timestamp| now.since(then) > LITTER_AFTER);
     for leftover in store.leftovers().await? {
         let is_over = match leftover.object.session() {
-            Some(session) => state.sessions.get(&session).is_some_and(|session| session.over.is_some()),
+            Some(session) => state.is_over(session),
             None => is_old(leftover.last_modified),
         };
         if is_over {
@@ -155,26 +155,4 @@ pub(super) async fn litter(repository: &Repository, report: &mut PruneReport) ->
         store.delete_many(gone).await?;
     }
     Ok(())
-}
-
-/// A file that is given up when the disk is full, so that the entry which frees space can be written.
-pub(super) struct Ballast<'a> {
-    repository: &'a Repository,
-}
-
-impl<'a> Ballast<'a> {
-    pub(super) fn new(repository: &'a Repository) -> Self {
-        Self { repository }
-    }
-
-    /// Does something; if the disk is full, gives the ballast up and does it once more.
-    pub(super) async fn spend<T>(&self, mut act: impl AsyncFnMut() -> Result<T>) -> Result<T> {
-        match act().await {
-            Err(error) if error.is_disk_full() => {
-                self.repository.store().delete(StoredObject::Ballast).await?;
-                act().await
-            }
-            done => done,
-        }
-    }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -32,12 +31,7 @@ pub(super) struct Donor {
 
 impl Donor {
     pub(super) async fn open(repository: &Repository, writes: bool, report: &mut RepairReport) -> Result<Self> {
-        let request = SessionRequest {
-            purpose: Purpose::Repair,
-            lineage: None,
-            fence_after: Duration::from_secs(3600),
-            takeover: false,
-        };
+        let request = SessionRequest::for_work(Purpose::Repair);
         // The lock of a store for one writer is not ours to take for reading.
         let session = if !writes || repository.config().store.single_writer {
             None

@@ -180,12 +180,7 @@ pub async fn repair(
 }
 
 async fn open_session(repository: &Repository) -> Result<Session> {
-    let request = SessionRequest {
-        purpose: Purpose::Repair,
-        lineage: None,
-        fence_after: Duration::from_secs(3600),
-        takeover: false,
-    };
+    let request = SessionRequest::for_work(Purpose::Repair);
     Session::open(repository, request).await
 }
 

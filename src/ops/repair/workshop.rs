@@ -169,8 +169,7 @@ impl<'a> Workshop<'a> {
                     records.push(Record::FragmentsPublished { fragments: fragments.clone() });
                 }
                 // A prune, or another repair, may have taken them out of use already.
-                let counts =
-                    |name: &ObjectName| !state.retired.contains_key(name) && !state.quarantined.contains_key(name);
+                let counts = |name: &ObjectName| !state.is_dead(name);
                 // Where a copy that we rely on was taken out of use meanwhile, the next round looks again.
                 let sound = relied.iter().all(counts);
                 let bad = quarantine.iter().filter(|(name, _)| sound && counts(name));

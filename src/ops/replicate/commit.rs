@@ -12,7 +12,6 @@ use super::copy::Copier;
 use super::plan::{Fate, Plan};
 use super::sides::Sides;
 use super::{ReplicateOptions, ReplicateReport};
-use crate::codec::object_hash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log_record::Record;
 use crate::format::log_state::LogState;
@@ -161,14 +160,12 @@ fn tell_late_arrivals(sides: &Sides, sent: &[&BackupInfo], report: &mut Replicat
 
 /// True if something that the plan counted on does not count in this state.
 fn is_outdated(target: &Repository, index: &Index, plan: &Plan, state: &LogState) -> bool {
-    let is_dead = |name: &ObjectName| state.retired.contains_key(name) || state.quarantined.contains_key(name);
     let pack_lost = target.keeps(Rule::RevalidateCommit)
-        && plan.relied.iter().any(|number| index.pack(*number).is_none_or(|pack| is_dead(&pack.name)));
+        && plan.relied.iter().any(|number| index.pack(*number).is_none_or(|pack| state.is_dead(&pack.name)));
     // A listed backup is whole unless a pack was found damaged.
-    let is_listed = |id: &ObjectHash| state.backups.get(id).is_some_and(|backup| backup.forgotten.is_none());
     let backup_lost = target.keeps(Rule::RevalidateParent)
         && !plan.leaned.is_empty()
-        && (!plan.leaned.iter().all(is_listed) || !state.quarantined.is_empty());
+        && (!plan.leaned.iter().all(|id| state.is_listed(id)) || !state.quarantined.is_empty());
     pack_lost || backup_lost
 }
 
@@ -186,10 +183,7 @@ async fn carry(
             format!("backup {id}: was purged at the origin meanwhile; run it again"),
         ));
     };
-    let stored = origin.store().get(StoredObject::Named(backup.manifest)).await?;
-    if object_hash(&stored) != id {
-        return Err(Error::corrupt(format!("read {}: the bytes are not those of its name", backup.manifest)));
-    }
+    let stored = origin.get_named(&backup.manifest).await?;
     let name = ObjectName { kind: ObjectKind::Manifest, hash: id, session };
     target.store().put_new(StoredObject::Named(name), vec![stored]).await?;
     Ok(id)

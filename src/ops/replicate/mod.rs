@@ -42,6 +42,7 @@ pub use prove::{Missing, ProveReport, SetProof, Side, prove};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ObjectHash, RepositoryId};
+use crate::ops::blocking;
 use crate::progress::{Event, Monitor, Phase};
 use crate::repo::{BackupInfo, Repository};
 use crate::units::MIB;
@@ -362,7 +363,7 @@ fn tell_fates(
 ) {
     let state = sides.target.state();
     for (backup, fate) in round.iter().zip(&plan.fates) {
-        let is_listed = state.backups.get(&backup.id).is_some_and(|there| there.forgotten.is_none());
+        let is_listed = state.is_listed(&backup.id);
         match fate {
             Fate::Whole | Fate::Coming if options.dry_run => {
                 if !is_listed {
@@ -385,11 +386,6 @@ fn tell_fates(
             }
         }
     }
-}
-
-/// Runs something slow and synchronous away from the runtime's threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))?
 }
 
 fn stopped() -> Error {

@@ -123,7 +123,7 @@ pub(super) async fn make(sides: &mut Sides, round: &[BackupInfo], monitor: &Arc<
     let mut chosen: HashSet<ChunkId> = HashSet::new();
     for backup in round {
         sides.beat().await?;
-        let listed = sides.origin.state().backups.get(&backup.id).is_some_and(|state| state.forgotten.is_none());
+        let listed = sides.origin.state().is_listed(&backup.id);
         if !listed {
             lists.push(Err(Fate::Gone));
             continue;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{ReplicateOptions, ReplicateReport};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -154,8 +154,7 @@ impl Sides {
             return;
         }
         let state = self.target.state();
-        let is_dead = |name: &ObjectName| state.retired.contains_key(name) || state.quarantined.contains_key(name);
-        self.to.set_live(|name| is_dead(name) || self.absent.contains(name));
+        self.to.set_live(|name| state.is_dead(name) || self.absent.contains(name));
     }
 
     fn leave_out_avoided(&self) {
@@ -163,8 +162,7 @@ impl Sides {
             return;
         }
         let state = self.origin.state();
-        let is_dead = |name: &ObjectName| state.retired.contains_key(name) || state.quarantined.contains_key(name);
-        self.from.set_live(|name| is_dead(name) || self.avoid.contains_key(name));
+        self.from.set_live(|name| state.is_dead(name) || self.avoid.contains_key(name));
     }
 
     /// From now on nothing is taken from this pack of the origin.
@@ -202,12 +200,7 @@ async fn close(session: Option<Session>) {
 }
 
 fn request() -> SessionRequest {
-    SessionRequest {
-        purpose: Purpose::Replicate,
-        lineage: None,
-        fence_after: Duration::from_secs(3600),
-        takeover: false,
-    }
+    SessionRequest::for_work(Purpose::Replicate)
 }
 
 /// True if the repository's log holds this entry.

@@ -29,6 +29,7 @@ pub use super::target::TargetMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log_record::Purpose;
 use crate::id::ObjectHash;
+use crate::ops::blocking;
 use crate::progress::{Event, Monitor, Phase};
 use crate::repo::{
     BackupInfo, Entry, EntryKind, EntryStream, REFRESH_EVERY, Repository, Session, SessionRequest, Transform, pieces_of,
@@ -186,12 +187,7 @@ pub async fn restore(
 
 /// Registers, so that no prune deletes what we are about to read. A repository that cannot be written is read all the same.
 async fn open_session(repository: &Repository, report: &mut RestoreReport) -> Option<Session> {
-    let request = SessionRequest {
-        purpose: Purpose::Restore,
-        lineage: None,
-        fence_after: Duration::from_secs(3600),
-        takeover: false,
-    };
+    let request = SessionRequest::for_work(Purpose::Restore);
     match Session::open(repository, request).await {
         Ok(session) => Some(session),
         Err(error) => {
@@ -346,9 +342,4 @@ async fn plan_file(
 /// What is set on a restored file.
 fn attributes(entry: &Entry) -> super::target::Attributes {
     super::target::Attributes { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime }
-}
-
-/// Runs something slow and synchronous away from the runtime's threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))?
 }

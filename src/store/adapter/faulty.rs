@@ -1,8 +1,9 @@
 //! Lets requests fail, by chance from a seed or at an exact point: errors, lost replies, delays, a full disk, a crash.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,7 +24,7 @@ pub struct Faults {
     pub lost_reply_at: Option<u64>,
     /// Requests wait for up to this long.
     pub delay_max: Duration,
-    /// The store is full once so many bytes were put; deletes free nothing.
+    /// The store is full once so many bytes were put. On a local disk deletes free what they delete, elsewhere nothing.
     pub full_after: Option<u64>,
     /// Only so many writes (puts and deletes) are kept; then everything fails, reads too: the process has crashed.
     pub writes_max: Option<u64>,
@@ -37,7 +38,8 @@ pub struct Faulty {
     drawn: AtomicU64,
     writes: AtomicU64,
     answered: AtomicU64,
-    bytes: AtomicU64,
+    bytes: AtomicI64,
+    disk: Option<PathBuf>,
     failures: AtomicU64,
 }
 
@@ -46,8 +48,16 @@ impl Faulty {
     pub fn around(store: &Store, faults: Faults) -> (Store, Arc<Self>) {
         let zero = AtomicU64::default;
         let healed = AtomicBool::new(false);
-        let faulty =
-            Self { faults, healed, drawn: zero(), writes: zero(), answered: zero(), bytes: zero(), failures: zero() };
+        let faulty = Self {
+            faults,
+            healed,
+            drawn: zero(),
+            writes: zero(),
+            answered: zero(),
+            bytes: AtomicI64::default(),
+            disk: store.local_path().map(Path::to_path_buf),
+            failures: zero(),
+        };
         around(store, faulty)
     }
 
@@ -84,6 +94,27 @@ impl Faulty {
         per_mille > 0 && self.draw() % 1000 < per_mille
     }
 
+    /// Takes the room of what is written, gives back that of what is deleted.
+    fn fill(&self, request: &Request, full_after: u64) -> Result<()> {
+        let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        match request {
+            Request::Put { len, .. } => {
+                let len = signed(*len);
+                let used = self.bytes.fetch_add(len, Ordering::SeqCst).saturating_add(len);
+                if used > signed(full_after) {
+                    self.bytes.fetch_sub(len, Ordering::SeqCst);
+                    return self.fail(io::Error::from(io::ErrorKind::StorageFull));
+                }
+            }
+            Request::Delete { path } => {
+                let file = self.disk.as_ref().and_then(|disk| disk.join(path).metadata().ok());
+                self.bytes.fetch_sub(signed(file.map_or(0, |file| file.len())), Ordering::SeqCst);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn fail(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Result<()> {
         self.failures.fetch_add(1, Ordering::SeqCst);
         Err(StoreError::Generic { store: "Faulty", source: source.into() })
@@ -107,12 +138,8 @@ impl Layer for Faulty {
         if self.has_crashed() {
             return self.fail("the process has crashed");
         }
-        if let (Request::Put { len, .. }, Some(full_after)) = (request, faults.full_after) {
-            let used = self.bytes.fetch_add(*len, Ordering::SeqCst).saturating_add(*len);
-            if used > full_after {
-                self.bytes.fetch_sub(*len, Ordering::SeqCst);
-                return self.fail(io::Error::from(io::ErrorKind::StorageFull));
-            }
+        if let Some(full_after) = faults.full_after {
+            self.fill(request, full_after)?;
         }
         match self.happens(faults.errors_per_mille) {
             true => self.fail("an injected error"),

@@ -28,6 +28,7 @@
 //! | [`source`] | what is backed up: directories, files, buckets |
 //! | [`store`] | a place that keeps objects by name: a directory, a bucket |
 //! | [`tae`] | MatrixOne's file formats, pure |
+//! | [`matrixone`] | its server: how it is spoken to, what its `BACKUP` writes, what a data directory needs to start |
 //! | [`progress`] | how a long verb tells where it is, and how it is stopped |
 //! | [`error`] | the one error type: what was being done, to which object, and what can be done about it |
 //! | [`id`], [`units`], [`clock`], [`entropy`] | values |
@@ -93,6 +94,7 @@ pub mod id;
 pub(crate) mod index;
 pub(crate) mod log;
 pub(crate) mod manifest;
+pub mod matrixone;
 pub mod ops;
 pub(crate) mod pack;
 pub mod progress;

@@ -211,7 +211,12 @@ impl Repository {
     pub async fn manifest(&self, id: &ObjectHash) -> Result<Manifest> {
         let state = self.state();
         let Some(backup) = state.backups.get(id) else {
-            return Err(Error::new(ErrorKind::NotFound, format!("backup {id}: the log does not know it")));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!(
+                    "backup {id}: the log does not know it: it was never here, or was forgotten and pruned meanwhile"
+                ),
+            ));
         };
         let stored = self.get_named(&backup.manifest).await?;
         Manifest::decode(&stored).context(|| format!("read {}", backup.manifest))

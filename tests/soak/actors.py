@@ -186,7 +186,7 @@ class Actors:
         elif ran.code == 1 and not ran.disturbed and ran.ended - ran.began <= soak.fence:
             if repository.name not in attempt.forgettable:
                 raise Failure(f"restore of {backup} from {repository.name}, which nobody forgot: {brief(ran)}")
-            if not any(word in ran.err for word in ("there is none of that id", "forgotten")):
+            if not any(word in ran.err for word in ("there is none of that id", "forgotten", "the log does not know it")):
                 raise Failure(f"restore of {backup}, which may have been forgotten, failed for another reason: {brief(ran)}")
 
     def scrub(self, name, luck):

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ObjectHash;
 use crate::index::Index;
-use crate::repo::{ChunkCache, Entry, EntryKind, EntryStream, Piece, Repository, pieces_of};
+use crate::repo::{ChunkCache, Entry, EntryKind, EntryStream, Manifest, Piece, Repository, pieces_of};
 use crate::source::display_path;
 use crate::tae::{ClosureReport, FileClass, MetaName, Need, ReadAt, TaeName, TreeView, classify, closure};
 
@@ -49,15 +49,8 @@ pub(crate) async fn holes(repository: &Repository, index: &Arc<Index>, backup: &
     }
     trees.retain(|_, tree| !tree.checkpoints.is_empty());
     let mut holes = Vec::new();
-    let runtime = tokio::runtime::Handle::current();
     for (top, mut tree) in trees {
-        let reader = Reader {
-            repository: repository.clone(),
-            index: Arc::clone(index),
-            cache: Arc::new(ChunkCache::new(CACHE_BYTES)),
-            runtime: runtime.clone(),
-            manifest: manifest.clone(),
-        };
+        let reader = Reader::new(repository, index, vec![manifest.clone()]);
         let found = tokio::task::spawn_blocking(move || {
             if let Some(list) = tree.list.take() {
                 tree.listed = read_list(&reader.open(&list)?)?;
@@ -171,21 +164,38 @@ impl TreeView for View<'_> {
     }
 }
 
-/// Opens files of the backup. Lives on a thread that may block.
-struct Reader {
+/// Opens files of backups, for their logical bytes. Lives on a thread that may block.
+pub(crate) struct Reader {
     repository: Repository,
     index: Arc<Index>,
     cache: Arc<ChunkCache>,
     runtime: tokio::runtime::Handle,
-    manifest: crate::repo::Manifest,
+    manifests: Vec<Manifest>,
 }
 
 impl Reader {
-    fn find(&self, path: &[u8]) -> Result<Option<Entry>> {
-        self.runtime.block_on(super::restore::find_entry(&self.repository, &self.index, &self.manifest, path))
+    /// Reads files of these manifests; where several have a path, of the first of them.
+    pub(crate) fn new(repository: &Repository, index: &Arc<Index>, manifests: Vec<Manifest>) -> Self {
+        Self {
+            repository: repository.clone(),
+            index: Arc::clone(index),
+            cache: Arc::new(ChunkCache::new(CACHE_BYTES)),
+            runtime: tokio::runtime::Handle::current(),
+            manifests,
+        }
     }
 
-    fn open(&self, entry: &Entry) -> Result<StoredFile<'_>> {
+    pub(crate) fn find(&self, path: &[u8]) -> Result<Option<Entry>> {
+        for manifest in &self.manifests {
+            let found = super::restore::find_entry(&self.repository, &self.index, manifest, path);
+            if let Some(entry) = self.runtime.block_on(found)? {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(crate) fn open(&self, entry: &Entry) -> Result<StoredFile<'_>> {
         let mut pieces = Vec::new();
         let mut at = 0;
         let mut runs = pieces_of(&self.repository, &self.index, &entry.pieces);
@@ -200,7 +210,7 @@ impl Reader {
 }
 
 /// The logical bytes of a file in the repository.
-struct StoredFile<'a> {
+pub(crate) struct StoredFile<'a> {
     reader: &'a Reader,
     len: u64,
     /// Where in the file each piece begins.

@@ -17,6 +17,7 @@ pub mod bench;
 pub mod check;
 mod closure;
 pub mod forget;
+pub mod live;
 mod prove;
 pub mod prune;
 pub mod query;

@@ -14,6 +14,7 @@ mod errors;
 mod metrics;
 mod open;
 mod output;
+mod password;
 mod settings;
 mod signals;
 mod terminal;

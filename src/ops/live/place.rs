@@ -8,7 +8,9 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{BucketOptions, BucketSource, DirectoryOptions, DirectorySource, Source, StoreBucket, display_path};
+use crate::source::{
+    BucketOptions, BucketSource, DirectoryOptions, DirectorySource, Source, StoreBucket, display_path,
+};
 use crate::store::{Folder, ObjectPath, Store, StoreOptions};
 use crate::tae::{FRAMING_PROBE_LEN, ReadAt, Unframed, looks_framed};
 
@@ -251,7 +253,11 @@ impl ReadAt for BucketFile {
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let end = offset.saturating_add(buffer.len() as u64);
         if end > self.len {
-            return Err(Error::corrupt(format!("read {} bytes at {offset}: only {} are there", buffer.len(), self.len)));
+            return Err(Error::corrupt(format!(
+                "read {} bytes at {offset}: only {} are there",
+                buffer.len(),
+                self.len
+            )));
         }
         if !buffer.is_empty() {
             let bytes = self.runtime.block_on(self.store.get_range(&self.path, offset..end))?;

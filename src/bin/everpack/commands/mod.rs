@@ -13,6 +13,7 @@ pub(crate) mod hold;
 pub(crate) mod html;
 pub(crate) mod init;
 pub(crate) mod list;
+pub(crate) mod live;
 pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod probe;

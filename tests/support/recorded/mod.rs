@@ -31,7 +31,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 pub use self::answers::Answer;
-pub use self::tokens::{Piece, pieces};
+pub use self::tokens::pieces;
 
 /// A captured tree, whole: a night that BACKUP can play.
 #[derive(Clone, Debug)]

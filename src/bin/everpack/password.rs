@@ -1,6 +1,6 @@
 //! Where a password comes from when nobody gave one: the terminal, without showing it.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 
 use everpack::error::{Error, ErrorKind, Result};
 use everpack::matrixone::login::{Login, LoginSources, PASSWORD_VARIABLE, Secret};
@@ -38,7 +38,6 @@ fn ask(question: &str) -> Result<Secret> {
     // Whatever came: the terminal must show again what is typed.
     let _shown = tcsetattr(&input, OptionalActions::Flush, &before);
     crate::output::to_stderr("\n");
-    let _ = std::io::stderr().flush();
     if read.map_err(failed)? == 0 {
         return Err(Error::new(ErrorKind::Invalid, "no password was given"));
     }

@@ -12,4 +12,5 @@
 mod recorded;
 
 mod client;
+mod mariadb;
 mod played;

@@ -6,6 +6,7 @@
 //! - [`args`]: what is asked for; [`settings`]: the same from `everpack.toml`.
 //! - [`commands`]: one file per command.
 //! - [`terminal`]: progress; [`output`]: what goes to standard output; [`errors`]: what went wrong and what to do next.
+//! - [`password`]: asked for on the terminal.
 //! - [`signals`]: the first Ctrl-C stops cleanly, the second at once.
 
 mod args;
@@ -14,6 +15,8 @@ mod errors;
 mod metrics;
 mod open;
 mod output;
+#[allow(dead_code, reason = "asked by whatever logs in to a server")]
+mod password;
 mod settings;
 mod signals;
 mod terminal;

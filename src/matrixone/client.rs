@@ -444,8 +444,10 @@ fn refusal(login: &Login, said: &ServerError) -> String {
     if said.code == ServerError::ACCESS_DENIED && text.to_ascii_lowercase().contains("ssl") || is_tls_demand(said) {
         "the server takes encrypted connections only: connect with TLS".to_owned()
     } else if said.code == ServerError::ACCESS_DENIED {
+        // MariaDB says no more than this to whoever comes without TLS where it is demanded.
+        let tls = if login.tls == Tls::Off { ", or a server that takes encrypted connections only" } else { "" };
         format!(
-            "the password is wrong, or {user} may not log in (a suspended account, or an address that is not allowed). The password comes from \
+            "the password is wrong, or {user} may not log in (a suspended account, or an address that is not allowed{tls}). The password comes from \
              --password-file, {} or a login file",
             super::login::PASSWORD_VARIABLE
         )
@@ -461,7 +463,7 @@ fn refusal(login: &Login, said: &ServerError) -> String {
     }
 }
 
-/// MySQL says it with code 3159, MariaDB with text alone.
+/// What MySQL says to whoever comes without TLS where it is demanded.
 fn is_tls_demand(said: &ServerError) -> bool {
     said.code == 3159
         || said.message.contains("insecure transport")

@@ -298,7 +298,7 @@ async fn encrypted_connections_are_made_demanded_and_missed() {
     assert_eq!(ServerError::of(&error).unwrap().code, ServerError::ACCESS_DENIED);
     server.connect().await.run("set global require_secure_transport = on").await.unwrap();
     let error = Client::connect(&login("acc1#root", Tls::Off)).await.unwrap_err();
-    assert!(error.to_string().contains("encrypted connections only"), "{error}: {error:?}");
+    assert!(error.to_string().contains("takes encrypted connections only"), "{error}: {error:?}");
     Client::connect(&login("acc1#root", required(Some("ca.pem")))).await.unwrap().close().await;
 
     let Some(plain) = MariaDb::start("TLS at MariaDB", |_| vec!["--skip-ssl".into()]).await else { return };

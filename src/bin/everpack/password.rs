@@ -36,7 +36,9 @@ impl<'a> Quiet<'a> {
         quiet.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
         quiet.special_codes[SpecialCodeIndex::VMIN] = 0;
         quiet.special_codes[SpecialCodeIndex::VTIME] = PATIENCE;
-        tcsetattr(terminal, OptionalActions::Flush, &quiet).map_err(std::io::Error::from).context(|| "ask on the terminal")?;
+        tcsetattr(terminal, OptionalActions::Flush, &quiet)
+            .map_err(std::io::Error::from)
+            .context(|| "ask on the terminal")?;
         Ok(Self { terminal, before })
     }
 }
@@ -73,7 +75,8 @@ fn ask_on(mut terminal: &File, question: &str, is_cancelled: &dyn Fn() -> bool) 
     }
     drop(quiet);
     terminal.write_all(b"\n").context(|| "ask on the terminal")?;
-    let text = std::str::from_utf8(&typed).map_err(|_| Error::invalid("ask for the password: what was typed is not UTF-8"))?;
+    let text =
+        std::str::from_utf8(&typed).map_err(|_| Error::invalid("ask for the password: what was typed is not UTF-8"))?;
     Ok(Secret::new(text))
 }
 

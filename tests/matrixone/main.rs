@@ -13,4 +13,5 @@ mod recorded;
 
 mod client;
 mod live;
+mod mariadb;
 mod played;

@@ -6,6 +6,7 @@
 //! - [`check`]: is everything there and whole?
 //! - [`repair`]: heals what check and scrub found.
 //! - [`mod@forget`]: backups leave the list, come back, are held.
+//! - [`mod@import`]: trees that a server's `BACKUP` wrote, each as a complete backup.
 //! - [`prune`]: gives back the space of what no backup needs.
 //! - [`query`]: what the repository and its backups hold.
 //! - [`mod@replicate`]: chosen backups into another repository.
@@ -17,6 +18,7 @@ pub mod bench;
 pub mod check;
 mod closure;
 pub mod forget;
+pub mod import;
 mod prove;
 pub mod prune;
 pub mod query;

@@ -40,6 +40,8 @@ pub struct ImportOptions {
     pub backup: BackupOptions,
     /// Do not compare files with the digests in their tree's lists before they are stored.
     pub skip_digests: bool,
+    /// Store only the newest tree; the others only supply what it needs of them.
+    pub only_newest: bool,
 }
 
 /// One tree that was imported.
@@ -84,9 +86,10 @@ pub async fn import(
     let begun = Instant::now();
     let trees = blocking(move || places.into_iter().map(Tree::open).collect::<Result<Vec<_>>>()).await?;
     let trees = Arc::new(in_order(trees));
+    let first = if options.only_newest { trees.len().saturating_sub(1) } else { 0 };
     let mut plans = Vec::with_capacity(trees.len());
-    for at in 0..trees.len() {
-        plans.push(compose::plan(repository, &trees, at).await?);
+    for at in first..trees.len() {
+        plans.push((at, compose::plan(repository, &trees, at).await?));
     }
     if !options.skip_digests {
         let (trees, monitor) = (Arc::clone(&trees), Arc::clone(&monitor));
@@ -94,7 +97,7 @@ pub async fn import(
     }
     let mut report = ImportReport { trees: Vec::new(), duration: Duration::ZERO };
     let mut lineage = options.backup.lineage.clone();
-    for (at, plan) in plans.into_iter().enumerate() {
+    for (at, plan) in plans {
         let tree = &trees[at];
         let (from_trees, from_repository) = plan.counts();
         let source = compose::source(repository, Arc::clone(&trees), at, plan).await?;

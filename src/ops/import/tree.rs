@@ -164,6 +164,16 @@ impl Tree {
         at.ok().map(|at| &self.entries[at]).filter(|entry| entry.kind == EntryKind::File)
     }
 
+    /// True if its list names objects that it does not hold itself: without earlier trees it cannot be restored.
+    pub fn needs_earlier(&self) -> bool {
+        self.list.iter().any(|row| !self.holds(&[b"tae/", row.path.as_bytes()].concat()))
+    }
+
+    /// True if it has this file itself.
+    pub fn holds(&self, path: &[u8]) -> bool {
+        self.find(path).is_some()
+    }
+
     /// The logical bytes of one of its own small files.
     pub fn read(&self, path: &[u8], len_max: u64) -> Result<Vec<u8>> {
         let name = || format!("read {}", display_path(path));

@@ -82,9 +82,8 @@ impl Env {
         use std::io::Write;
         let file = self.line.text("log_file").filter(|file| *file != "console");
         let opened = file.and_then(|file| std::fs::OpenOptions::new().create(true).append(true).open(file).ok());
-        match opened {
-            Some(mut file) if writeln!(file, "{text}").is_ok() => {}
-            _ => to_stderr(text),
+        if !opened.is_some_and(|mut file| writeln!(file, "{text}").is_ok()) {
+            to_stderr(text);
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::matrixone::login::{Login, Tls};
 use crate::matrixone::redact::Redaction;
 use crate::matrixone::release::Release;
+use crate::matrixone::sql::{Asker, Control, PitrRow, SHOW_PITR, SHOW_SNAPSHOTS, SnapshotRow, Step};
 
 /// The values of a row, by column; `None` is NULL.
 pub type Row = Vec<Option<String>>;
@@ -175,6 +176,48 @@ impl Client {
             }
             answer => answer,
         }
+    }
+
+    /// Runs statements one after the other, and stops at the first that fails.
+    ///
+    /// What earlier ones left behind stands in the error: nothing is taken back.
+    pub async fn run_steps(&mut self, steps: &[Step]) -> Result<()> {
+        let mut left = Vec::new();
+        for step in steps {
+            let answer = match &step.otherwise {
+                Some(otherwise) => self.run_either(&step.sql, otherwise).await,
+                None => self.run(&step.sql).await,
+            };
+            if left.is_empty() {
+                answer?;
+            } else {
+                answer.context(|| left.join("; "))?;
+            }
+            left.extend(step.leaves.clone());
+        }
+        Ok(())
+    }
+
+    /// Asks for a checkpoint or for protection, and makes sure that the server says OK.
+    pub async fn control(&mut self, control: &Control) -> Result<()> {
+        let rows = self.query(&control.sql()?).await?;
+        control.check(&rows).context(|| format!("ask {}", self.login.place()))
+    }
+
+    /// Who asks, for the functions that make statements.
+    pub async fn asker(&mut self) -> Result<Asker<'_>> {
+        self.account().await?;
+        Ok(Asker { release: self.release(), account: self.account.as_deref().unwrap_or_default() })
+    }
+
+    /// The snapshots that this account can see, newest first.
+    pub async fn snapshots(&mut self) -> Result<Vec<SnapshotRow>> {
+        SnapshotRow::read(self.query(SHOW_SNAPSHOTS).await?)
+    }
+
+    /// The points in time that this account made, newest first.
+    pub async fn pitrs(&mut self) -> Result<Vec<PitrRow>> {
+        PitrRow::read(self.query(SHOW_PITR).await?)
     }
 
     /// The first value of the first row; `None` if there is none, or NULL.

@@ -33,6 +33,15 @@ pub fn captures(test: &str) -> Option<&'static Path> {
     }
 }
 
+/// The folder with transcripts of statements and their answers; `None`, said aloud, where they are absent.
+pub fn transcripts(test: &str) -> Option<PathBuf> {
+    let found = archives().map(|place| place.join("sql")).filter(|sql| sql.is_dir());
+    if found.is_none() {
+        skip(test, "data", "no transcripts: EVERPACK_TEST_DATA and ../shared/data hold none");
+    }
+    found
+}
+
 /// `FACTS.json` of the captures: what is known of every tree.
 pub fn facts(captures: &Path) -> serde_json::Value {
     let places = [Some(captures.to_owned()), archives()];

@@ -1,9 +1,11 @@
 //! MatrixOne as a server: which release can do what, how it is spoken to, what its `BACKUP` leaves in a directory.
 //!
+//! - [`config`]: its toml files: where each service keeps what.
 //! - [`release`]: releases, and what each can do.
 //! - [`tree`]: the lists and sums that a `BACKUP` writes beside the data.
 //!
 //! Not here: the files that hold the data ([`crate::tae`]); what is done with all of it ([`crate::ops`]).
 
+pub mod config;
 pub mod release;
 pub mod tree;

@@ -3,6 +3,7 @@
 //! - [`backup`]: from a source to a committed manifest.
 //! - [`mod@bench`]: what this machine can do.
 //! - [`restore`]: from a manifest to files.
+//! - [`start`]: the same as something a MatrixOne server starts from.
 //! - [`check`]: is everything there and whole?
 //! - [`repair`]: heals what check and scrub found.
 //! - [`mod@forget`]: backups leave the list, come back, are held.
@@ -25,6 +26,7 @@ pub mod query;
 pub mod repair;
 pub mod replicate;
 pub mod restore;
+pub mod start;
 pub(crate) mod target;
 
 pub use prove::prove_lz4;

@@ -9,6 +9,8 @@ use std::fmt;
 pub enum Phase {
     /// Folding the log and catching the local index up.
     Opening,
+    /// A server copies what it was asked for.
+    Server,
     /// Reading a source and storing what is new.
     BackingUp,
     /// Reading manifests and looking chunks up.
@@ -31,6 +33,7 @@ impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Opening => "opening",
+            Self::Server => "waiting for the server",
             Self::BackingUp => "backing up",
             Self::Planning => "planning",
             Self::Restoring => "restoring",

@@ -23,9 +23,6 @@ pub const BACKUP_META: &str = "backup_meta";
 /// Appended to the name of a file, the name of its raw SHA-256.
 pub const SHA256_SUFFIX: &str = ".sha256";
 
-/// More rows than any list has; a real one has some 100 bytes a row.
-const ROWS_MOST: usize = 1 << 27;
-
 /// One row of `tae_list`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedFile {
@@ -48,22 +45,22 @@ impl ListedFile {
     }
 }
 
-/// Reads `tae_list`.
+/// Reads `tae_list`, row by row.
 ///
 /// Fails with `Corrupt` on a row that is not one, and on a path that leads out of `tae/`. A row may stand twice.
-pub fn parse_list(bytes: &[u8]) -> Result<Vec<ListedFile>> {
-    let mut rows = Vec::new();
-    for record in csv_rows(bytes) {
+pub fn list_rows(list: impl std::io::Read) -> impl Iterator<Item = Result<ListedFile>> {
+    csv_rows(list).enumerate().map(|(at, record)| {
         let record = record.context(|| "tae_list")?;
-        let at = rows.len() + 1;
-        if at > ROWS_MOST {
-            return Err(Error::corrupt(format!("tae_list: more than {ROWS_MOST} rows")));
-        }
-        rows.push(listed_file(&record).ok_or_else(|| {
-            Error::corrupt(format!("tae_list: row {at} is not a path, a size, a SHA-256, a flag and a timestamp"))
-        })?);
-    }
-    Ok(rows)
+        listed_file(&record).ok_or_else(|| {
+            let row = at + 1;
+            Error::corrupt(format!("tae_list: row {row} is not a path, a size, a SHA-256, a flag and a timestamp"))
+        })
+    })
+}
+
+/// Reads a whole `tae_list`.
+pub fn parse_list(bytes: &[u8]) -> Result<Vec<ListedFile>> {
+    list_rows(bytes).collect()
 }
 
 fn listed_file(record: &csv::ByteRecord) -> Option<ListedFile> {
@@ -168,9 +165,17 @@ pub fn release_of_meta(rows: &[MetaRow]) -> Option<super::release::Release> {
     super::release::Release::parse(version.trim())
 }
 
-fn csv_rows(bytes: &[u8]) -> impl Iterator<Item = Result<csv::ByteRecord>> {
+fn csv_rows(bytes: impl std::io::Read) -> impl Iterator<Item = Result<csv::ByteRecord>> {
     let reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
-    reader.into_byte_records().map(|record| record.map_err(|error| Error::corrupt(error.to_string())))
+    reader.into_byte_records().map(|record| {
+        record.map_err(|error| match error.into_kind() {
+            csv::ErrorKind::Io(error) => match error.downcast::<Error>() {
+                Ok(own) => own,
+                Err(error) => Error::io("read", error),
+            },
+            _ => Error::corrupt("it is no list of comma-separated values"),
+        })
+    })
 }
 
 /// What lies in `hk_data`: the ids that are handed out next. Without it a restored server hands out ids that tables already have.

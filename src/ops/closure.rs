@@ -68,8 +68,13 @@ pub(crate) async fn holes(repository: &Repository, index: &Arc<Index>, backup: &
     trees.retain(|_, tree| !tree.checkpoints.is_empty());
     let mut holes = Vec::new();
     for (top, mut tree) in trees {
+<<<<<<< HEAD
         let reader = Reader::new(repository, index, manifest.clone());
         let found = blocking(move || {
+=======
+        let reader = Reader::new(repository, index, vec![manifest.clone()]);
+        let found = tokio::task::spawn_blocking(move || {
+>>>>>>> main
             if let Some(list) = tree.list.take() {
                 tree.listed = read_list(&reader.open(&list)?)?;
             }
@@ -249,12 +254,17 @@ impl TreeView for View<'_> {
     }
 }
 
+<<<<<<< HEAD
 /// Opens files of a backup. Lives on a thread that may block.
+=======
+/// Opens files of backups, for their logical bytes. Lives on a thread that may block.
+>>>>>>> main
 pub(crate) struct Reader {
     repository: Repository,
     index: Arc<Index>,
     cache: Arc<ChunkCache>,
     runtime: tokio::runtime::Handle,
+<<<<<<< HEAD
     manifest: Manifest,
 }
 
@@ -283,6 +293,31 @@ impl Reader {
             return Err(Error::corrupt(format!("{}: the bytes are not those of the file's hash", act())));
         }
         Ok(bytes)
+=======
+    manifests: Vec<Manifest>,
+}
+
+impl Reader {
+    /// Reads files of these manifests; where several have a path, of the first of them.
+    pub(crate) fn new(repository: &Repository, index: &Arc<Index>, manifests: Vec<Manifest>) -> Self {
+        Self {
+            repository: repository.clone(),
+            index: Arc::clone(index),
+            cache: Arc::new(ChunkCache::new(CACHE_BYTES)),
+            runtime: tokio::runtime::Handle::current(),
+            manifests,
+        }
+    }
+
+    pub(crate) fn find(&self, path: &[u8]) -> Result<Option<Entry>> {
+        for manifest in &self.manifests {
+            let found = super::restore::find_entry(&self.repository, &self.index, manifest, path);
+            if let Some(entry) = self.runtime.block_on(found)? {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+>>>>>>> main
     }
 
     pub(crate) fn open(&self, entry: &Entry) -> Result<StoredFile<'_>> {

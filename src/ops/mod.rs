@@ -20,6 +20,7 @@ pub mod check;
 mod closure;
 pub mod forget;
 pub mod import;
+pub mod live;
 mod prove;
 pub mod prune;
 pub mod query;

@@ -44,7 +44,7 @@ pub(crate) use reach::Reach;
 pub use rules::Rule;
 pub(crate) use session::{REFRESH_EVERY, Session, SessionRequest};
 pub(crate) use sink::{FRAGMENT_ENTRIES, FRAGMENT_PACKS, PackSink, Sunk};
-pub(crate) use writer::{CodedChunk, Finished, Writer};
+pub(crate) use writer::{CodedChunk, Finished, Writer, WriterTotals};
 
 pub use crate::format::config::{Chunking, StoreFacts};
 pub use crate::format::log_record::BackupSummary;

@@ -157,6 +157,22 @@ impl Session {
         self.say(async |_: &LogState| Ok(vec![Record::SessionRefreshed])).await
     }
 
+    /// Does the work, and says from time to time that the session, if there is one, is alive.
+    pub(crate) async fn while_alive<T>(session: Option<&Self>, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            match tokio::time::timeout(REFRESH_EVERY, &mut work).await {
+                Ok(done) => return done,
+                Err(_) => {
+                    if let Some(session) = session {
+                        // A refresh that fails costs patience, not the work.
+                        let _refreshed = session.refresh().await;
+                    }
+                }
+            }
+        }
+    }
+
     /// Ends the session without a result.
     pub(crate) async fn close(self) -> Result<()> {
         let closed = self.say_closed().await;

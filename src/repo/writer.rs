@@ -58,6 +58,15 @@ pub(crate) struct WriterTotals {
     pub(crate) packs: u64,
 }
 
+impl std::ops::AddAssign for WriterTotals {
+    fn add_assign(&mut self, other: Self) {
+        self.chunks += other.chunks;
+        self.new_bytes += other.new_bytes;
+        self.stored_bytes += other.stored_bytes;
+        self.packs += other.packs;
+    }
+}
+
 enum Message {
     Chunks(ObjectKind, Vec<CodedChunk>),
     Finish,
@@ -327,14 +336,10 @@ impl Packer {
 
     /// Publishes the packs stored so far, and moves their chunks from memory to the index.
     async fn checkpoint(&mut self) -> Result<()> {
-        let mut fragment = std::mem::take(&mut self.fragment);
+        let fragment = std::mem::take(&mut self.fragment);
         self.unpublished_bytes = 0;
-        let name = self.repository.store_fragment(&self.session, &mut fragment).await?;
-        self.session.say(async |_: &LogState| Ok(vec![Record::FragmentsPublished { fragments: vec![name] }])).await?;
         let ids: Vec<ChunkId> = fragment.entries.iter().map(|entry| entry.id).collect();
-        let index = Arc::clone(&self.shared.index);
-        let inserted = tokio::task::spawn_blocking(move || index.insert(&[(name, fragment)]));
-        inserted.await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))??;
+        self.repository.publish(&self.session, &self.shared.index, fragment).await?;
         for id in &ids {
             lock(self.shared.shard(id)).remove(id);
         }
@@ -351,6 +356,15 @@ impl Repository {
         let name = ObjectName { kind: ObjectKind::Fragment, hash: object_hash(&stored), session: session.suffix() };
         self.store().put_new(StoredObject::Named(name), vec![stored]).await?;
         Ok(name)
+    }
+
+    /// Stores an index fragment, names it in the log and puts it into the index: from now on its chunks are found by everybody.
+    pub(crate) async fn publish(&self, session: &Session, index: &Arc<Index>, mut fragment: Fragment) -> Result<()> {
+        let name = self.store_fragment(session, &mut fragment).await?;
+        session.say(async |_: &LogState| Ok(vec![Record::FragmentsPublished { fragments: vec![name] }])).await?;
+        let index = Arc::clone(index);
+        let inserted = tokio::task::spawn_blocking(move || index.insert(&[(name, fragment)]));
+        inserted.await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))?
     }
 
     /// Finds live packs whose stored object is not there, of another size, or damaged when a scrub read it last, and stops the index from

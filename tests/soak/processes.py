@@ -13,7 +13,7 @@ import threading
 import time
 
 # A command that takes this long hangs.
-PATIENCE = 300
+PATIENCE = int(os.environ.get("SOAK_PATIENCE", "600"))
 
 
 class Ran:

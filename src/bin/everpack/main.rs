@@ -16,6 +16,7 @@ mod metrics;
 mod mo_br;
 mod open;
 mod output;
+mod password;
 mod settings;
 mod signals;
 mod terminal;

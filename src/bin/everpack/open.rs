@@ -119,17 +119,7 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T>
 
 /// A prefix of a bucket as a source; what is not said of it is as for the repository.
 async fn open_bucket(globals: &Globals, args: &SourceArgs, location: &str) -> Result<Box<dyn Source>> {
-    let own = args.source_endpoint.is_some() || args.source_region.is_some() || args.source_allow_http;
-    let options = if own {
-        StoreOptions {
-            endpoint: args.source_endpoint.clone(),
-            region: args.source_region.clone(),
-            allow_http: args.source_allow_http,
-            ..StoreOptions::default()
-        }
-    } else {
-        store_options(globals)
-    };
+    let options = args.store_options(globals);
     let access = Arc::new(StoreBucket::new(Store::open(location, &options)?.readonly()));
     let handle = tokio::runtime::Handle::current();
     blocking(move || Ok(Box::new(BucketSource::new(access, handle, BucketOptions::default())?) as Box<dyn Source>))

@@ -17,13 +17,13 @@ const OBJECTS: usize = 64;
 
 /// The lineage of a backup to be.
 #[derive(Clone, Debug)]
-pub(super) struct Choice {
-    pub(super) id: LineageId,
-    pub(super) name: String,
+pub(crate) struct Choice {
+    pub(crate) id: LineageId,
+    pub(crate) name: String,
 }
 
 impl Choice {
-    fn named(name: &str) -> Self {
+    pub(crate) fn named(name: &str) -> Self {
         Self { id: lineage_id(name), name: name.to_owned() }
     }
 }

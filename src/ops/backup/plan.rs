@@ -44,6 +44,10 @@ pub(super) struct Job {
     pub(super) repository: Repository,
     pub(super) index: Arc<Index>,
     pub(super) parent: Option<(ObjectHash, Manifest)>,
+    /// What this very backup stored before, in the order of paths: its entries are taken over like a parent's.
+    pub(super) ahead: Vec<Manifest>,
+    /// Paths of that which are not taken over.
+    pub(super) spoiled: std::collections::HashSet<Vec<u8>>,
     pub(super) options: BackupOptions,
     pub(super) monitor: Arc<dyn Monitor>,
     /// Some packs that the log calls live are damaged or missing.
@@ -72,7 +76,10 @@ pub(super) struct Outcome {
     pub(super) problem_count: u64,
     pub(super) skipped: Skipped,
     pub(super) stored: (Finished, std::collections::HashSet<u32>),
+    /// Entries of the parent were taken over.
     pub(super) took_over: bool,
+    /// How many files were taken over from what this backup stored ahead.
+    pub(super) from_ahead: u64,
 }
 
 /// What goes from the planner to the assembler, in order.
@@ -156,9 +163,10 @@ pub(super) fn run(
             drop(from_planner);
             assembled
         });
-        let mut planner = Planner { runtime, job: &job, items, jobs, stop: &stop, took_over: false, removed: 0 };
+        let mut planner =
+            Planner { runtime, job: &job, items, jobs, stop: &stop, took_over: false, from_ahead: 0, removed: 0 };
         let planned = planner.run(source.as_mut());
-        let (took_over, removed) = (planner.took_over, planner.removed);
+        let (took_over, from_ahead, removed) = (planner.took_over, planner.from_ahead, planner.removed);
         drop(planner);
         if let Err(error) = planned {
             stop.fail(error);
@@ -167,14 +175,14 @@ pub(super) fn run(
             stop.fail(Error::new(ErrorKind::Unavailable, "the assembler panicked"));
             None
         });
-        assembled.map(|assembled| (assembled, took_over, removed))
+        assembled.map(|assembled| (assembled, took_over, from_ahead, removed))
     });
     let skipped = source.skipped();
     let bytes_new = coder.new_bytes();
     let bytes_read = coder.read_bytes();
     drop(coder);
     let writer = Arc::into_inner(writer).ok_or_else(|| Error::new(ErrorKind::Unavailable, "a reader still runs"))?;
-    let (assembled, took_over, removed) = match (assembled, stop.take()) {
+    let (assembled, took_over, from_ahead, removed) = match (assembled, stop.take()) {
         (Some(done), None) => done,
         (_, first) => {
             // What the packing thread met is the cause of what the others saw.
@@ -183,6 +191,7 @@ pub(super) fn run(
     };
     let mut outcome = finish(assembled, skipped, &job.options, writer)?;
     outcome.took_over = took_over;
+    outcome.from_ahead = from_ahead;
     outcome.counts.files_removed = removed;
     outcome.counts.bytes_new = bytes_new;
     outcome.counts.bytes_read = bytes_read;
@@ -218,7 +227,18 @@ fn finish(assembled: Assembled, skipped: Skipped, options: &BackupOptions, write
         return Err(Error::new(ErrorKind::Unavailable, message));
     }
     let stored = writer.finish()?;
-    Ok(Outcome { totals, segments, counts, partial, problems, problem_count, skipped, stored, took_over: false })
+    Ok(Outcome {
+        totals,
+        segments,
+        counts,
+        partial,
+        problems,
+        problem_count,
+        skipped,
+        stored,
+        took_over: false,
+        from_ahead: 0,
+    })
 }
 
 fn read_all(mut reader: FileReader, jobs: &Mutex<Receiver<ReadJob>>) {
@@ -237,21 +257,32 @@ struct Planner<'a> {
     jobs: SyncSender<ReadJob>,
     stop: &'a Stop,
     took_over: bool,
+    from_ahead: u64,
     removed: u64,
 }
 
 impl Planner<'_> {
     fn run(&mut self, source: &mut dyn Source) -> Result<()> {
-        let mut parent = ParentCursor::new(self.runtime, self.job);
+        let job = self.job;
+        let mut parent = ParentCursor::new(self.runtime, job, job.parent.as_ref().map(|(_, manifest)| manifest));
+        let mut ahead: Vec<_> =
+            job.ahead.iter().map(|manifest| ParentCursor::new(self.runtime, job, Some(manifest))).collect();
         let mut ready = Vec::new();
         loop {
             let batch = source.next_batch(BATCH)?;
             if batch.is_empty() {
                 break;
             }
-            for entry in batch {
+            'entries: for entry in batch {
                 self.check_stop()?;
                 let before = parent.advance_to(&entry, &mut self.removed)?;
+                for ahead in &mut ahead {
+                    let stored = ahead.advance_to(&entry, &mut 0)?;
+                    if let Some(taken) = stored.and_then(|stored| self.take_ahead(&entry, stored).transpose()) {
+                        ready.push(taken?);
+                        continue 'entries;
+                    }
+                }
                 match self.decide(entry, before)? {
                     Decision::Ready(entry) => ready.push(entry),
                     Decision::Read { entry, before } => {
@@ -283,6 +314,20 @@ impl Planner<'_> {
             return Err(Error::new(ErrorKind::Unavailable, message));
         }
         Ok(())
+    }
+
+    /// What was stored ahead under this path, if it is this file.
+    fn take_ahead(&mut self, source: &SourceEntry, stored: Entry) -> Result<Option<Entry>> {
+        let is_spoiled = self.job.spoiled.contains(&source.path);
+        if source.kind != EntryKind::File || stored.kind != EntryKind::File || is_spoiled {
+            return Ok(None);
+        }
+        let entry = self.take_over(source, &stored)?;
+        if let Some(entry) = &entry {
+            self.from_ahead += 1;
+            self.job.monitor.advance(entry.size, 0, 1);
+        }
+        Ok(entry)
     }
 
     fn decide(&mut self, source: SourceEntry, before: Option<Entry>) -> Result<Decision> {
@@ -393,8 +438,8 @@ struct ParentCursor<'a> {
 }
 
 impl<'a> ParentCursor<'a> {
-    fn new(runtime: &'a tokio::runtime::Handle, job: &'a Job) -> Self {
-        let stream = job.parent.as_ref().map(|(_, manifest)| EntryStream::new(&job.repository, &job.index, manifest));
+    fn new(runtime: &'a tokio::runtime::Handle, job: &'a Job, manifest: Option<&Manifest>) -> Self {
+        let stream = manifest.map(|manifest| EntryStream::new(&job.repository, &job.index, manifest));
         Self { runtime, stream, segment: Vec::new().into_iter(), next: None, job }
     }
 

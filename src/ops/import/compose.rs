@@ -12,6 +12,7 @@ use crate::index::Index;
 use crate::manifest::order;
 use crate::matrixone::tree::FILE_LIST;
 use crate::ops::blocking;
+use crate::ops::live::facts;
 use crate::repo::{ChunkCache, Entry, EntryKind, EntryStream, Piece, Repository, pieces_of};
 use crate::source::{OpenFile, Skipped, Source, SourceDescription, SourceEntry, SourceFile};
 use crate::tae::{FileClass, TaeName, classify, physical_len};
@@ -209,13 +210,13 @@ fn describe(tree: &Tree) -> SourceDescription {
     description.kind = "backup-tree";
     let sum = tree.sum();
     let mut fact = |name: &str, value: String| description.facts.push((name.to_owned(), value));
-    fact("type", sum.kind.clone());
-    fact("backup-time", sum.time.clone());
+    fact(facts::TYPE, sum.kind.clone());
+    fact("matrixone-backup-time", sum.time.clone());
     if let Some(ts) = sum.ts {
-        fact("backup-ts", ts.to_string());
+        fact(facts::BACKUP_TS, ts.to_string());
     }
     if let Some(release) = tree.release() {
-        fact("release", release.to_string());
+        fact(facts::RELEASE, release.to_string());
     }
     description
 }

@@ -32,8 +32,7 @@ use crate::id::ObjectHash;
 use crate::ops::blocking;
 use crate::progress::{Event, Monitor, Phase};
 use crate::repo::{
-    BackupInfo, Entry, EntryKind, EntryStream, Manifest, REFRESH_EVERY, Repository, Session, SessionRequest, Transform,
-    pieces_of,
+    BackupInfo, Entry, EntryKind, EntryStream, Manifest, Repository, Session, SessionRequest, Transform, pieces_of,
 };
 use crate::source::display_path;
 use crate::units::MIB;
@@ -176,7 +175,7 @@ pub async fn restore(
     let mut report = RestoreReport::new(backup.id);
     let session = open_session(repository, &mut report).await;
     let outcome = run(repository, backup, target, &selection, options, &monitor, &mut report);
-    let outcome = while_alive(session.as_ref(), outcome).await;
+    let outcome = Session::while_alive(session.as_ref(), outcome).await;
     if let Some(session) = session {
         // A session that cannot be closed is fenced by the next writer of this host.
         let _closed = session.close().await;
@@ -194,22 +193,6 @@ pub(crate) async fn open_session(repository: &Repository, report: &mut RestoreRe
         Err(error) => {
             report.remarks.push(format!("reading without a session, since the repository cannot be written: {error}"));
             None
-        }
-    }
-}
-
-/// Does the work, and says from time to time that the session is alive.
-pub(crate) async fn while_alive<T>(session: Option<&Session>, work: impl Future<Output = T>) -> T {
-    let mut work = std::pin::pin!(work);
-    loop {
-        match tokio::time::timeout(REFRESH_EVERY, &mut work).await {
-            Ok(done) => return done,
-            Err(_) => {
-                if let Some(session) = session {
-                    // A refresh that fails costs patience, not the restore.
-                    let _refreshed = session.refresh().await;
-                }
-            }
         }
     }
 }

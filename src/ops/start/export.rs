@@ -105,7 +105,7 @@ pub async fn export(
     let mut report = RestoreReport::new(backup.id);
     let session = restore::open_session(repository, &mut report).await;
     let work = run(repository, &opened, &prepared, directory, options, &monitor, &mut report);
-    let outcome = restore::while_alive(session.as_ref(), work).await;
+    let outcome = crate::repo::Session::while_alive(session.as_ref(), work).await;
     if let Some(session) = session {
         // A session that cannot be closed is fenced by the next writer of this host.
         let _closed = session.close().await;

@@ -7,13 +7,15 @@ use std::time::Duration;
 use everpack::error::{Context as _, Result};
 use everpack::ops::backup::{self, BackupOptions, BackupReport};
 use everpack::source::{Skipped, display_path};
+use everpack::store::StoreOptions;
 use everpack::units;
 
-use super::Context;
-use crate::args::{ValidateArg, parse_duration};
+use super::live::MatrixOneArgs;
+use super::{Context, live};
+use crate::args::{Globals, ValidateArg, parse_duration};
 use crate::errors::Exit;
 use crate::metrics::{self, gauge, gauge_f64};
-use crate::open::{count_source, open_repository, open_source};
+use crate::open::{count_source, open_repository, open_source, store_options};
 use crate::output::{one_line, plural};
 
 const LONG_ABOUT: &str = "\
@@ -25,7 +27,8 @@ For MatrixOne, back up what its BACKUP statement wrote; another path each night 
 Objects that are damaged at the source are stored as they are and named (exit code 2).
 
   everpack backup /nights/2026-11-21 --lineage shop --tag nightly
-  everpack backup s3://mo-backup/night --source-endpoint https://minio.internal:9000";
+  everpack backup s3://mo-backup/night --source-endpoint https://minio.internal:9000
+  everpack backup matrixone://dump@10.0.0.5:6001 --stage /mnt/stage --shared /mnt/mo-data/shared";
 
 /// Store a directory or a bucket as a new backup.
 #[derive(Debug, clap::Args)]
@@ -57,12 +60,14 @@ pub(crate) struct BackupArgs {
     /// Files read at once [default: by the number of processors].
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     readers: usize,
+    #[command(flatten)]
+    matrixone: MatrixOneArgs,
 }
 
 /// What is backed up, and how it is reached.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct SourceArgs {
-    /// A directory, a file, or s3://bucket/prefix (gs://, az://).
+    /// A directory, a file, s3://bucket/prefix (gs://, az://), or matrixone://user@host:port.
     pub(crate) source: OsString,
     /// Leave out names that match; from the root if it begins with `/`, else at any depth. May be given several times.
     #[arg(long, value_name = "GLOB")]
@@ -81,9 +86,22 @@ pub(crate) struct SourceArgs {
     pub(crate) source_allow_http: bool,
 }
 
+impl SourceArgs {
+    /// How a bucket that is not the repository's is reached; what is not said of it is as for the repository.
+    pub(crate) fn store_options(&self, globals: &Globals) -> StoreOptions {
+        if self.source_endpoint.is_none() && self.source_region.is_none() && !self.source_allow_http {
+            return store_options(globals);
+        }
+        StoreOptions {
+            endpoint: self.source_endpoint.clone(),
+            region: self.source_region.clone(),
+            allow_http: self.source_allow_http,
+            ..StoreOptions::default()
+        }
+    }
+}
+
 pub(crate) async fn run(context: &Context, args: BackupArgs) -> Result<Exit> {
-    let repository = open_repository(&context.globals).await?;
-    let source = open_source(&context.globals, &args.source).await?;
     let options = BackupOptions {
         lineage: args.lineage,
         tags: args.tag,
@@ -95,6 +113,11 @@ pub(crate) async fn run(context: &Context, args: BackupArgs) -> Result<Exit> {
         takeover: args.takeover,
         fence_after: args.fence_after,
     };
+    if let Some(url) = args.source.source.to_str().filter(|_| live::is_server(&args.source.source)) {
+        return live::run(context, url, &args.matrixone, options, &args.source).await;
+    }
+    let repository = open_repository(&context.globals).await?;
+    let source = open_source(&context.globals, &args.source).await?;
     let monitor = context.progress.watch();
     if context.progress.wants_total() && source.describe().kind == "directory" {
         count_source(&context.progress, &args.source);
@@ -106,16 +129,22 @@ pub(crate) async fn run(context: &Context, args: BackupArgs) -> Result<Exit> {
         write_metrics(file, &repository.location(), &report)
             .context(|| format!("backup {} is complete, but", context.short(&report.id)))?;
     }
-    Ok(if report.partial {
+    Ok(exit(&report))
+}
+
+/// How a backup ended.
+pub(crate) fn exit(report: &BackupReport) -> Exit {
+    if report.partial {
         Exit::Partial
     } else if report.problem_count > 0 {
         Exit::Findings
     } else {
         Exit::Done
-    })
+    }
 }
 
-fn text(context: &Context, report: &BackupReport) -> String {
+/// What is told to people.
+pub(crate) fn text(context: &Context, report: &BackupReport) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = write_text(&mut text, context, report);
@@ -195,7 +224,7 @@ fn ratio(new: u64, stored: u64) -> f64 {
     new as f64 / stored as f64
 }
 
-fn write_metrics(file: &std::path::Path, location: &str, report: &BackupReport) -> Result<()> {
+pub(crate) fn write_metrics(file: &std::path::Path, location: &str, report: &BackupReport) -> Result<()> {
     let gauges = vec![
         gauge_f64("duration_seconds", "How long the last backup took.", report.duration.as_secs_f64()),
         gauge("files", "Files in the last backup.", report.totals.files),

@@ -14,6 +14,7 @@ pub(crate) mod html;
 pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod list;
+pub(crate) mod live;
 pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod probe;

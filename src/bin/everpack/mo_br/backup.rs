@@ -3,11 +3,16 @@
 //! Order: the backup is committed in the repository, then its small files are written to the place, then its line to the catalogue. If we crash
 //! between, the backup stands, and `mo_br repair_index` writes what is missing.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use everpack::clock::{Clock, SystemClock, Timestamp};
 use everpack::error::{Context, Error, ErrorKind, Result};
-use everpack::matrixone::login::Login;
+use everpack::matrixone::login::{Login, Secret};
+use everpack::matrixone::sql::S3Target;
 use everpack::matrixone::tree::{MO_META, SHA256_SUFFIX, sha256};
+use everpack::ops::backup::BackupOptions;
+use everpack::ops::live::{self, LiveOptions, StageOptions, StageTarget};
 use everpack::ops::restore::{Framing, cat};
 use everpack::repo::{BackupInfo, Repository};
 use everpack::store::{ObjectPath, Put, Store};
@@ -18,6 +23,7 @@ use super::found::{BACKUP_META, BackupMeta, tag_of};
 use super::meta::{Catalogue, MetaLine, Record};
 use super::place::{BACKUP_TO, Keys, Place};
 use super::server;
+use crate::open::store_options;
 
 /// What the server is asked for.
 struct Request {
@@ -26,7 +32,11 @@ struct Request {
     kind: &'static str,
     tags: Vec<String>,
     parallelism: Option<u16>,
+    stage: StageOptions,
 }
+
+/// Files that the server copies at once unless somebody says otherwise.
+const PARALLELISM: u16 = 4;
 
 /// What came of it.
 struct Made {
@@ -47,7 +57,8 @@ pub(super) async fn run(env: &Env) -> Result<()> {
     let login = server::login(env)?;
     let repository = env.repository_for(&place, &keys).await?;
     let id = Uuid::now_v7().to_string();
-    let request = Request { login, kind, tags: vec![tag_of(&id)], parallelism: parallelism(env)? };
+    let stage = stage(env, &place, &keys)?;
+    let request = Request { login, kind, tags: vec![tag_of(&id)], parallelism: parallelism(env)?, stage };
     let begun = SystemClock.now();
     let made = run_backup(env, &repository, request).await?;
     let record = record(&repository, &made, &id, kind, place, begun, SystemClock.now());
@@ -106,10 +117,83 @@ fn base(env: &Env, kind: &str) -> Result<Option<Record>> {
 
 /// Asks the server for a backup and stores it.
 async fn run_backup(env: &Env, repository: &Repository, request: Request) -> Result<Made> {
-    let Request { login, kind, tags, parallelism } = request;
-    let _wired_later = (env, repository, kind, tags, parallelism);
-    let message = format!("back up {}: this build cannot ask a running server", login.place());
-    Err(Error::new(ErrorKind::Unsupported, message))
+    let Request { login, kind, tags, parallelism, stage } = request;
+    let shared = env.settings.shared.as_deref().map(|shared| live::Place::parse(shared, &store_options(&env.globals)));
+    let backup = BackupOptions {
+        lineage: env.settings.lineage.clone(),
+        tags,
+        memory: env.globals.memory,
+        ..BackupOptions::default()
+    };
+    let options = LiveOptions {
+        login,
+        shared,
+        stage,
+        parallelism: parallelism.unwrap_or(PARALLELISM),
+        kind: kind.to_owned(),
+        full: false,
+        facts: Vec::new(),
+        backup,
+    };
+    let report = live::backup(repository, &options, env.progress.watch()).await?;
+    report.backup.warnings.iter().for_each(|warning| env.note(warning));
+    report.backup.problems.iter().for_each(|problem| env.note(&format!("{}: {}", problem.path, problem.message)));
+    env.debug(&format!(
+        "MatrixOne {}: the server copied {} files in {:.1} s, {} objects were left out, {} came from SHARED",
+        report.release,
+        report.server_files,
+        report.server_duration.as_secs_f64(),
+        report.objects_held,
+        report.objects_ahead
+    ));
+    let backup = repository.find_backup(&report.backup.id.to_string())?;
+    Ok(Made { backup, backup_ts: report.backup_ts })
+}
+
+/// Where the server writes for us: what mo_br.toml says, else the place of the backup, which the original had the server write into as well.
+fn stage(env: &Env, place: &Place, keys: &Keys) -> Result<StageOptions> {
+    if let Some(stage) = &env.settings.stage {
+        let place = live::Place::parse(stage, &store_options(&env.globals));
+        return match &place {
+            live::Place::Directory(path) => Ok(StageOptions { at_server: in_words(path)?, place }),
+            live::Place::Bucket { .. } => Err(Error::invalid(
+                "stage in mo_br.toml: it is a directory that the server and everpack reach; a bucket is staged in by --backup_dir s3",
+            )),
+        };
+    }
+    match place {
+        Place::Filesystem(path) => {
+            // Made here, so that both of us may write into it.
+            std::fs::create_dir_all(path).context(|| format!("make {}", path.display()))?;
+            Ok(StageOptions { place: live::Place::Directory(path.clone()), at_server: in_words(path)? })
+        }
+        Place::S3(s3) => {
+            let options = place.options(keys, env.settings.virtual_host);
+            let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+            let key = keys.id.clone().or_else(|| variable("AWS_ACCESS_KEY_ID")).unwrap_or_default();
+            let secret = keys.secret.clone().or_else(|| variable("AWS_SECRET_ACCESS_KEY")).unwrap_or_default();
+            let target = S3Target {
+                endpoint: options.endpoint.clone().unwrap_or_default(),
+                access_key_id: key,
+                secret_access_key: Secret::new(secret),
+                bucket: s3.bucket.clone(),
+                filepath: s3.filepath.trim_matches('/').to_owned(),
+                region: s3.region.clone(),
+                role_arn: s3.role_arn.clone(),
+                is_minio: s3.is_minio,
+                ..S3Target::default()
+            };
+            let place = live::Place::Bucket { url: place.url(), options };
+            Ok(StageOptions { place, at_server: StageTarget::Bucket(target) })
+        }
+    }
+}
+
+/// A directory as the server is told of it.
+fn in_words(path: &Path) -> Result<StageTarget> {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let text = whole.to_str().map(|text| StageTarget::Directory(text.to_owned()));
+    text.ok_or_else(|| Error::invalid(format!("{}: a server takes only plain ASCII paths", whole.display())))
 }
 
 fn record(

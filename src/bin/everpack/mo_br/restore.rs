@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use everpack::error::{Context, Error, ErrorKind, Result};
-use everpack::matrixone::tree::{HK_DATA, SHA256_SUFFIX, TAE_LIST, TAE_SUM, parse_list, sha256, write_list};
+use everpack::matrixone::tree::HK_DATA;
 use everpack::ops::import::{ImportOptions, import};
-use everpack::ops::restore::{self, RestoreOptions, TargetMode};
-use everpack::repo::{BackupInfo, InitOptions, Repository};
+use everpack::ops::query;
+use everpack::ops::restore::DamagedFile;
+use everpack::ops::start::{self, StartOptions};
+use everpack::repo::{BackupInfo, EntryKind, InitOptions, Repository};
 use everpack::source::display_path;
 use everpack::store::{Store, StoreOptions};
-use everpack::tae::{Framer, Unframer, logical_len, looks_framed};
 
 use super::Env;
 use super::found::{Found, FoundTree, given_id};
@@ -21,7 +22,7 @@ use crate::open::environment;
 
 /// Where everything went.
 struct Placed {
-    /// SHARED, as the restored directory names it: `./mo-data/shared`.
+    /// SHARED, within the restored directory: `mo-data/shared`.
     tae_path: String,
     /// The log service's file, relative to the target.
     hk_data: String,
@@ -78,9 +79,9 @@ fn nanos(begun: Instant) -> u64 {
 
 /// What the original says while it copies.
 fn told(placed: &Placed, target: &Place, parallelism: &str, cost: u64) -> String {
-    let shared = placed.tae_path.strip_prefix("./").unwrap_or(&placed.tae_path);
+    let shared = &placed.tae_path;
     let total = placed.tae.len();
-    let path = &placed.tae_path;
+    let path = if shared.contains(':') || shared.starts_with('/') { shared.clone() } else { format!("./{shared}") };
     let one = shapes::duration(cost / u64::try_from(total.max(1)).unwrap_or(1));
     let mut text = format!(
         "TaePath\n    {path}\nrestore tae file path {path}, parallelism {parallelism},  parallel count num: {parallelism}\n\
@@ -105,50 +106,90 @@ fn told(placed: &Placed, target: &Place, parallelism: &str, cost: u64) -> String
 
 /// Places the files of a backup where a server looks for them.
 async fn run_restore(env: &Env, repository: &Repository, backup: &BackupInfo, target: &Place) -> Result<Placed> {
-    let Place::Filesystem(root) = target else {
-        return Err(Error::new(ErrorKind::Unsupported, "restore into a bucket: this build writes data directories only"));
-    };
-    let data = root.join("mo-data");
-    let (shared, local) = (data.join("shared"), data.join("local"));
-    for directory in [&shared, &local] {
-        if std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some()) {
-            let message = format!("restore: {} is not empty: stop the server and move its data away first", directory.display());
-            return Err(Error::invalid(message));
-        }
-    }
-    std::fs::create_dir_all(&data).context(|| format!("make {}", data.display()))?;
-    let part = data.join(".everpack-restore");
-    let options = RestoreOptions {
-        paths: vec![b"tae".to_vec(), HK_DATA.as_bytes().to_vec()],
-        mode: TargetMode::Delta,
+    let config = env.line.unquoted("dn_config_path").map(PathBuf::from);
+    let options = StartOptions {
+        config: config.into_iter().collect(),
+        // The original brings a backup with a hole back as it is, and the server does not start: the cure is told in a remark.
+        cure: true,
         memory: env.globals.memory,
-        ..RestoreOptions::default()
+        ..StartOptions::default()
     };
-    let report = restore::restore(repository, backup, &part, &options, env.progress.watch()).await?;
-    require_whole(&report)?;
-    for name in [TAE_LIST, TAE_SUM] {
-        for name in [name.to_owned(), format!("{name}{SHA256_SUFFIX}")] {
-            let _absent = std::fs::remove_file(part.join(name));
+    let monitor = env.progress.watch();
+    match target {
+        Place::Filesystem(root) => {
+            std::fs::create_dir_all(root).context(|| format!("make {}", root.display()))?;
+            let report = start::start(repository, backup, root, &options, monitor).await?;
+            require_whole(report.damaged_count, &report.damaged)?;
+            let place = |what: &str| report.places.iter().find(|place| place.what == what).map(|place| PathBuf::from(&place.path));
+            let shared = place("SHARED").unwrap_or_else(|| root.join("mo-data/shared"));
+            let tae = files_below(&shared).context(|| format!("list {}", shared.display()))?;
+            let mut remarks = report.remarks;
+            remarks.extend(zeroed(report.zeroed.len()));
+            remarks.extend(left_out(&report.left_out));
+            Ok(Placed {
+                tae_path: relative(root, &shared),
+                hk_data: place("hk_data").map_or_else(|| "mo-data/local/hk_data".to_owned(), |path| relative(root, &path)),
+                tae,
+                remarks,
+            })
+        }
+        Place::S3(_) => {
+            let keys = Keys::given(&env.line, "restore_");
+            let store = target.create(&keys, env.settings.virtual_host)?;
+            let hk_data = PathBuf::from("hk_data");
+            let report = start::to_bucket(repository, backup, &store, &hk_data, &options, monitor).await?;
+            require_whole(report.damaged_count, &report.damaged)?;
+            let mut remarks = report.remarks;
+            remarks.extend(zeroed(report.zeroed.len()));
+            remarks.extend(left_out(&report.left_out));
+            remarks.push(format!("put {} into LOCAL of every log service before the start", report.hk_data));
+            Ok(Placed { tae_path: report.bucket, hk_data: report.hk_data, tae: names(repository, backup).await?, remarks })
         }
     }
-    let tae = files_below(&part.join("tae")).context(|| format!("list {}", part.display()))?;
-    std::fs::create_dir_all(&local).context(|| format!("make {}", local.display()))?;
-    let _empty = std::fs::remove_dir(&shared);
-    let publish = || -> std::io::Result<()> {
-        rustix::fs::rename(part.join("tae"), &shared)?;
-        rustix::fs::rename(part.join(HK_DATA), local.join("hk_data"))?;
-        std::fs::remove_dir_all(&part)?;
-        [&local, &data, root].into_iter().try_for_each(|directory| std::fs::File::open(directory)?.sync_all())
-    };
-    publish().context(|| format!("put the files into {}", data.display()))?;
-    Ok(Placed { tae_path: "./mo-data/shared".to_owned(), hk_data: "mo-data/local/hk_data".to_owned(), tae, remarks: report.remarks })
 }
 
-fn require_whole(report: &restore::RestoreReport) -> Result<()> {
-    let Some(first) = report.damaged.first() else { return Ok(()) };
+/// Objects and metadata of a backup, as they are called in SHARED.
+async fn names(repository: &Repository, backup: &BackupInfo) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    query::ls(repository, backup, b"tae", true, &mut |entry| {
+        let path = display_path(&entry.path);
+        let name = path.strip_prefix("tae/").unwrap_or(&path);
+        if entry.kind == EntryKind::File && !name.starts_with("tae_") {
+            names.push(name.to_owned());
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(names)
+}
+
+fn zeroed(files: usize) -> Option<String> {
+    let what = crate::output::plural(files as u64, "checkpoint file");
+    (files > 0).then(|| {
+        format!(
+            "log positions in {what} were set to zero, so that the restored server survives its restarts; the backup itself is unchanged"
+        )
+    })
+}
+
+fn left_out(names: &[String]) -> Option<String> {
+    (!names.is_empty()).then(|| format!("left out on purpose: {}", names.join(", ")))
+}
+
+/// A path as a restored directory names it, `./mo-data/shared`.
+fn relative(root: &Path, path: &Path) -> String {
+    let canonical = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    match canonical(path).strip_prefix(canonical(root)) {
+        Ok(below) => below.display().to_string(),
+        Err(_) => path.display().to_string(),
+    }
+}
+
+fn require_whole(count: u64, damaged: &[DamagedFile]) -> Result<()> {
+    let Some(first) = damaged.first() else { return Ok(()) };
     let message = format!(
         "{} of the backup are damaged and were not restored, first {}: {}; `everpack repair` may heal it, an older backup may be whole",
-        crate::output::plural(report.damaged_count, "file"),
+        crate::output::plural(count, "file"),
         first.path,
         first.message
     );
@@ -221,46 +262,6 @@ pub(super) async fn import_for_now(env: &Env, scratch: &Scratch, tree: &FoundTre
     Ok((repository, backup))
 }
 
-/// Writes a backup as a tree that is complete by itself: as it was stored, but its list says that every file is in it.
-pub(super) async fn write_tree(env: &Env, repository: &Repository, backup: &BackupInfo, target: &Path) -> Result<u64> {
-    let options = RestoreOptions { memory: env.globals.memory, ..RestoreOptions::default() };
-    let report = restore::restore(repository, backup, target, &options, env.progress.watch()).await?;
-    require_whole(&report)?;
-    let path = target.join(TAE_LIST);
-    let act = || format!("write {}", path.display());
-    let stored = std::fs::read(&path).context(act)?;
-    let framed = logical_len(stored.len() as u64).is_some() && looks_framed(&stored[..stored.len().min(2048)], stored.len() as u64);
-    let mut rows = parse_list(&unframe(stored, framed)?)?;
-    rows.iter_mut().for_each(|row| row.copied = true);
-    let list = write_list(&rows);
-    std::fs::write(target.join(format!("{TAE_LIST}{SHA256_SUFFIX}")), frame(&sha256(&list), framed)).context(act)?;
-    std::fs::write(&path, frame(&list, framed)).context(act)?;
-    std::fs::File::open(&path).and_then(|file| file.sync_all()).context(act)?;
-    Ok(report.files)
-}
-
-fn unframe(stored: Vec<u8>, framed: bool) -> Result<Vec<u8>> {
-    if !framed {
-        return Ok(stored);
-    }
-    let mut unframer = Unframer::new();
-    let mut logical = Vec::new();
-    unframer.feed(&stored, &mut logical)?;
-    unframer.finish(&mut logical)?;
-    Ok(logical)
-}
-
-fn frame(logical: &[u8], framed: bool) -> Vec<u8> {
-    if !framed {
-        return logical.to_vec();
-    }
-    let mut framer = Framer::new();
-    let mut physical = Vec::new();
-    framer.feed(logical, &mut physical);
-    framer.finish(&mut physical);
-    physical
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,7 +269,7 @@ mod tests {
     #[test]
     fn a_restore_is_told_as_documented() {
         let placed = Placed {
-            tae_path: "./mo-data/shared".to_owned(),
+            tae_path: "mo-data/shared".to_owned(),
             hk_data: "mo-data/local/hk_data".to_owned(),
             tae: vec!["018f7a41-1881-7999-bbd6-858c3d4acc18_00000".to_owned(), "ckp/x".to_owned()],
             remarks: Vec::new(),

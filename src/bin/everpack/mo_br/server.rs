@@ -1,6 +1,6 @@
 //! Logging in to the server that the flags name.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 
 use everpack::error::{Error, ErrorKind, Result};
 use everpack::matrixone::client::Client;
@@ -38,44 +38,10 @@ fn password(env: &Env, user: &str) -> Result<Secret> {
         return Ok(Secret::new(text.lines().next().unwrap_or_default()));
     }
     if std::io::stdin().is_terminal() {
-        return ask(user);
+        return crate::password::ask(&format!("Password of {}: ", crate::output::one_line(user)));
     }
     let message = format!("no password for {user}: set {PASSWORD_VARIABLE}, name a `password_file` in mo_br.toml, or give --password");
     Err(Error::invalid(message))
-}
-
-/// Asks on the terminal, without showing what is typed.
-fn ask(user: &str) -> Result<Secret> {
-    let failed = |error: std::io::Error| Error::io("ask for the password", error);
-    let mut err = std::io::stderr().lock();
-    write!(err, "Password of {}: ", crate::output::one_line(user)).and_then(|()| err.flush()).map_err(failed)?;
-    let quiet = Echo::off();
-    let mut text = String::new();
-    let read = std::io::stdin().lock().read_line(&mut text);
-    drop(quiet);
-    writeln!(err).map_err(failed)?;
-    read.map_err(failed)?;
-    Ok(Secret::new(text.trim_end_matches(['\n', '\r'])))
-}
-
-/// Switches the terminal's echo off for as long as it lives, by the system's own tool; without it the password is seen while it is typed.
-struct Echo;
-
-impl Echo {
-    fn off() -> Self {
-        Self::stty("-echo");
-        Self
-    }
-
-    fn stty(word: &str) {
-        let _done = std::process::Command::new("stty").arg(word).stdin(std::process::Stdio::inherit()).status();
-    }
-}
-
-impl Drop for Echo {
-    fn drop(&mut self) {
-        Self::stty("echo");
-    }
 }
 
 /// Connects to the server.

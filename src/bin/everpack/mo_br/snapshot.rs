@@ -1,10 +1,16 @@
 //! `snapshot`: SQL snapshots that the server keeps.
 
-use everpack::error::{Error, ErrorKind, Result};
+use everpack::error::{Error, Result};
+use everpack::matrixone::client::Client;
+use everpack::matrixone::login::Secret;
+use everpack::matrixone::sql::{
+    Asker, NewAccount, SHOW_SNAPSHOTS, SnapshotFilter, SnapshotLevel, SnapshotRestore, SnapshotRow, Step, create_snapshot,
+    drop_snapshot, restore_snapshot,
+};
 
 use super::Env;
 use super::commands::Verb;
-use super::server::connect;
+use super::server::{connect, required};
 use super::tables::padded;
 
 /// Columns of `snapshot show`.
@@ -12,110 +18,104 @@ const HEADER: [&str; 6] = ["SNAPSHOT NAME", "TIMESTAMP", "SNAPSHOT LEVEL", "ACCO
 
 pub(super) async fn run(env: &Env, verb: Verb) -> Result<()> {
     match verb {
-        Verb::Show => show(env).await,
-        _ => Err(Error::new(ErrorKind::Unsupported, "snapshot")),
+        Verb::Alter | Verb::Show => show(env).await,
+        Verb::Create => {
+            let name = required(env, "sname", "snapshot name")?.to_owned();
+            let level = SnapshotLevel::parse(required(env, "level", "snapshot level")?)?;
+            let account = owned(env, "account");
+            ask(env, async |_, asker| create_snapshot(asker, &name, level, account.as_deref())).await
+        }
+        Verb::Drop => {
+            let name = required(env, "sname", "snapshot name")?.to_owned();
+            ask(env, async |_, asker| drop_snapshot(asker, &name)).await
+        }
+        Verb::Restore => {
+            let wanted = SnapshotRestore {
+                name: required(env, "sname", "snapshot name")?.to_owned(),
+                account: owned(env, "account"),
+                database: owned(env, "db"),
+                table: owned(env, "table"),
+                new_account: new_account(env)?,
+            };
+            let decide = async |client: &mut Client, asker: &Asker<'_>| {
+                let shown = if wanted.needs_rows() { rows(client).await? } else { Vec::new() };
+                restore_snapshot(asker, &wanted, &shown)
+            };
+            ask(env, decide).await
+        }
     }
 }
 
-/// Asks for all and filters here: with a WHERE the server may answer in another order.
+/// What the server has, filtered here: with a WHERE it may answer in another order.
 async fn show(env: &Env) -> Result<()> {
-    let filter = Filter::given(env)?;
+    let filter = SnapshotFilter {
+        cluster: owned(env, "cluster"),
+        account: owned(env, "account"),
+        database: owned(env, "db"),
+        table: owned(env, "table"),
+        name: owned(env, "sname"),
+        begin: owned(env, "beginTs"),
+        end: owned(env, "endTs"),
+    };
+    // A wrong time is told before anybody is asked.
+    filter.apply(Vec::new())?;
     let mut client = connect(env).await?;
-    let rows = client.query("SHOW SNAPSHOTS").await;
+    let shown = rows(&mut client).await;
     client.close().await;
-    let rows: Vec<Vec<String>> = rows?.into_iter().map(|row| cells(row, HEADER.len())).filter(|row| filter.keeps(row)).collect();
+    let cells = |row: SnapshotRow| vec![row.name, row.timestamp, row.level, row.account, row.database, row.table];
+    let rows: Vec<Vec<String>> = filter.apply(shown?)?.into_iter().map(cells).collect();
     env.print(&padded(&HEADER, &rows))
 }
 
-/// A row as text, as wide as the table.
-pub(super) fn cells(row: Vec<Option<String>>, columns: usize) -> Vec<String> {
-    let mut cells: Vec<String> = row.into_iter().map(Option::unwrap_or_default).collect();
-    cells.resize(columns, String::new());
-    cells
+async fn rows(client: &mut Client) -> Result<Vec<SnapshotRow>> {
+    SnapshotRow::read(client.query(SHOW_SNAPSHOTS).await?)
 }
 
-/// What is to be seen.
-#[derive(Debug, Default)]
-struct Filter {
-    /// Column and value.
-    equal: Vec<(usize, String)>,
-    begin: Option<String>,
-    end: Option<String>,
+/// What a flag says.
+pub(super) fn owned(env: &Env, flag: &str) -> Option<String> {
+    env.line.text(flag).map(str::to_owned)
 }
 
-impl Filter {
-    fn given(env: &Env) -> Result<Self> {
-        let line = &env.line;
-        let mut equal = Vec::new();
-        for (column, flag) in [(0, "sname"), (3, "account"), (4, "db"), (5, "table")] {
-            // The server folds names to lower case.
-            equal.extend(line.text(flag).map(|value| (column, value.to_lowercase())));
-        }
-        if line.text("cluster") == Some("sys") {
-            equal.push((2, "cluster".to_owned()));
-        }
-        let time = |flag: &str| line.text(flag).map(|text| time_key(text).ok_or_else(|| wrong_time(flag, text))).transpose();
-        Ok(Self { equal, begin: time("beginTs")?, end: time("endTs")? })
-    }
-
-    fn keeps(&self, row: &[String]) -> bool {
-        let same = |(column, value): &(usize, String)| row.get(*column).is_some_and(|cell| cell.to_lowercase() == *value);
-        let time = row.get(1).and_then(|time| time_key(time));
-        let within = |bound: &Option<String>, fits: fn(&String, &String) -> bool| match (bound, &time) {
-            (Some(bound), Some(time)) => fits(time, bound),
-            (Some(_), None) => false,
-            (None, _) => true,
+/// The account that a restore is to make.
+pub(super) fn new_account(env: &Env) -> Result<Option<NewAccount>> {
+    let Some(name) = owned(env, "new_account") else {
+        let lone = ["new_admin_name", "new_admin_password"].into_iter().find(|flag| env.line.text(flag).is_some());
+        return match lone {
+            Some(flag) => Err(Error::invalid(format!("--{flag} goes with --new_account: the account that is to be made"))),
+            None => Ok(None),
         };
-        self.equal.iter().all(same) && within(&self.begin, |time, begin| time >= begin) && within(&self.end, |time, end| time <= end)
-    }
-}
-
-fn wrong_time(flag: &str, text: &str) -> Error {
-    Error::invalid(format!("--{flag} {text:?}: a time is written 2024-05-11 00:00:00, in UTC as `snapshot show` prints it; a date alone is its midnight"))
-}
-
-/// Text that compares as the time does: `2024-05-10 02:06:08.01635` with all digits.
-fn time_key(text: &str) -> Option<String> {
-    let text = text.trim();
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let whole = if whole.len() == 10 { format!("{whole} 00:00:00") } else { whole.to_owned() };
-    let shape = |(at, byte): (usize, u8)| match at {
-        4 | 7 => byte == b'-',
-        10 => byte == b' ',
-        13 | 16 => byte == b':',
-        _ => byte.is_ascii_digit(),
     };
-    let fits = whole.len() == 19 && whole.bytes().enumerate().all(shape);
-    let digits = fraction.len() <= 9 && fraction.bytes().all(|byte| byte.is_ascii_digit());
-    (fits && digits).then(|| format!("{whole}.{fraction:0<9}"))
+    let admin = owned(env, "new_admin_name").unwrap_or_default();
+    let password = Secret::new(env.line.text("new_admin_password").unwrap_or_default());
+    Ok(Some(NewAccount { name, admin, password }))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(name: &str, time: &str, level: &str, account: &str) -> Vec<String> {
-        [name, time, level, account, "", ""].map(str::to_owned).to_vec()
-    }
-
-    #[test]
-    fn times_compare_whatever_their_fraction() {
-        let filter = Filter {
-            equal: vec![(3, "acc1".to_owned())],
-            begin: time_key("2024-05-11"),
-            end: time_key("2024-05-11 02:29:30.5"),
-        };
-        assert!(filter.keeps(&row("a", "2024-05-11 02:29:30.499999", "account", "acc1")));
-        assert!(filter.keeps(&row("a", "2024-05-11 02:29:30.5", "account", "ACC1")));
-        assert!(!filter.keeps(&row("a", "2024-05-11 02:29:30.500001", "account", "acc1")));
-        assert!(!filter.keeps(&row("a", "2024-05-10 23:59:59", "account", "acc1")));
-        assert!(!filter.keeps(&row("a", "2024-05-11 01:00:00", "account", "sys")));
-    }
-
-    #[test]
-    fn what_is_no_time_is_none() {
-        for text in ["", "2024", "2024-05-11T00:00:00", "2024-05-11 00:00", "2024-05-11 00:00:00.x", "2024-05-11 17:30: 00"] {
-            assert_eq!(time_key(text), None, "{text}");
+/// Logs in, lets `decide` say what to send, and sends it, one statement after the other.
+pub(super) async fn ask<F>(env: &Env, decide: F) -> Result<()>
+where
+    F: AsyncFnOnce(&mut Client, &Asker<'_>) -> Result<Vec<Step>>,
+{
+    let mut client = connect(env).await?;
+    let outcome = async {
+        let account = client.account().await?;
+        let asker = Asker { release: client.release(), account: &account };
+        let steps = decide(&mut client, &asker).await?;
+        let mut left: Option<&str> = None;
+        for step in &steps {
+            env.debug(&everpack::matrixone::sql::redacted(&step.sql));
+            let sent = match &step.otherwise {
+                Some(otherwise) => client.run_either(&step.sql, otherwise).await,
+                None => client.run(&step.sql).await,
+            };
+            sent.map_err(|error| match left {
+                Some(left) => error.context(left),
+                None => error,
+            })?;
+            left = step.leaves.as_deref().or(left);
         }
-    }
+        Ok(())
+    };
+    let outcome = outcome.await;
+    client.close().await;
+    outcome
 }

@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use everpack::clock::{Clock, SystemClock};
 use everpack::error::{Error, ErrorKind, Result};
+use everpack::ops::live::facts;
 use everpack::ops::query;
-use everpack::repo::{BackupInfo, OpenOptions, Repository};
+use everpack::ops::restore::TargetMode;
+use everpack::ops::start::{ExportOptions, export};
+use everpack::repo::{BackupInfo, OpenOptions, Repository, Transform};
 use uuid::Uuid;
 
 use super::Env;
@@ -14,7 +17,7 @@ use super::found::{Found, given_id, id_of};
 use super::list::record_of;
 use super::meta::{Catalogue, Record};
 use super::place::{BACKUP_TO, Keys, Place};
-use super::restore::{self, write_tree};
+use super::restore;
 use super::shapes;
 use crate::open::environment;
 
@@ -69,8 +72,8 @@ async fn repository(env: &Env, place: Option<&Place>, keys: &Keys) -> Result<Rep
 async fn known_of(repository: &Repository, backup: &BackupInfo, place: Option<&Place>) -> Result<Record> {
     let shown = query::show(repository, backup).await?;
     let fact = |name: &str| shown.facts.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    let mut record = record_of(repository, backup, fact("backup-ts").unwrap_or_default(), place.cloned());
-    if fact("type") == Some("incremental") {
+    let mut record = record_of(repository, backup, fact(facts::BACKUP_TS).unwrap_or_default(), place.cloned());
+    if fact(facts::TYPE) == Some("incremental") {
         "incremental".clone_into(&mut record.kind);
     }
     if is_place(&record.place, &repository.location()) {
@@ -96,10 +99,17 @@ pub(super) async fn merge(env: &Env) -> Result<()> {
         Found::Stored { repository, backup } => (repository, backup),
         Found::Tree(tree) => restore::import_for_now(env, &scratch, &tree).await?,
     };
-    let written = write_tree(env, &repository, &backup, &output).await?;
+    let options = ExportOptions { tree: None, framed: is_framed(&repository, &backup).await?, mode: TargetMode::New, fast: false, memory: env.globals.memory };
+    let exported = export(&repository, &backup, &output, &options, env.progress.watch()).await?;
+    if let Some(damaged) = exported.damaged.first() {
+        let message = format!("merge {id}: {} files are damaged, first {}: {}", exported.damaged_count, damaged.path, damaged.message);
+        return Err(Error::corrupt(message));
+    }
+    exported.remarks.iter().for_each(|remark| env.note(remark));
+    let written = exported.files;
     let backup_ts = match &line {
         Some(super::meta::MetaLine::Ours(record)) => record.backup_ts.clone(),
-        _ => query::show(&repository, &backup).await?.facts.into_iter().find(|(name, _)| name == "backup-ts").map_or_else(String::new, |(_, ts)| ts),
+        _ => query::show(&repository, &backup).await?.facts.into_iter().find(|(name, _)| name == facts::BACKUP_TS).map_or_else(String::new, |(_, ts)| ts),
     };
     drop(scratch);
     let finished = SystemClock.now();
@@ -119,6 +129,17 @@ pub(super) async fn merge(env: &Env) -> Result<()> {
     };
     Catalogue::lock(env.meta_path())?.add(record)?;
     env.print(&summary(&merged, &output, written, backup.summary.totals.bytes, duration.unwrap_or(0)))
+}
+
+/// True if the tree that was backed up had the framing of backend DISK: the full one gets it as well.
+async fn is_framed(repository: &Repository, backup: &BackupInfo) -> Result<bool> {
+    let mut framed = false;
+    query::ls(repository, backup, b"tae", true, &mut |entry| {
+        framed |= entry.path.ends_with(b"/tae_list") && entry.transform == Transform::DiskCrc;
+        Ok(())
+    })
+    .await?;
+    Ok(framed)
 }
 
 fn summary(id: &str, output: &Path, files: u64, bytes: u64, duration: u64) -> String {

@@ -1,0 +1,266 @@
+//! A backup of a running server as a source: what it copied, what the repository holds already, and what came from SHARED, under one tree.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::ahead::FOLDER;
+use super::arrived::{Arrived, Origin};
+use super::place::Place;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::SourceIdentity;
+use crate::manifest::order;
+use crate::matrixone::tree;
+use crate::source::{EntryKind, OpenFile, Skipped, Source, SourceDescription, SourceEntry, SourceFile, display_path};
+use crate::tae::{ReadAt, TaeName, physical_len};
+
+/// Where a manifest keeps what `BACKUP` forgets.
+const UDF: &str = "udf";
+
+/// The composed tree, in the order of a manifest.
+pub(super) struct LiveTree {
+    description: SourceDescription,
+    staged: Box<dyn Source>,
+    next_staged: std::collections::VecDeque<SourceEntry>,
+    /// What is not in the staging root, in order.
+    others: std::iter::Peekable<std::vec::IntoIter<Other>>,
+    reader: Arc<LiveReader>,
+}
+
+/// A file that is not in the staging root.
+enum Other {
+    /// The repository has it.
+    Held(TaeName, u64),
+    /// It is read from SHARED; the path in the manifest, stored bytes.
+    Shared(SourceEntry),
+}
+
+impl Other {
+    fn entry(self) -> SourceEntry {
+        match self {
+            Self::Held(name, size) => file(held_path(&name), size),
+            Self::Shared(entry) => entry,
+        }
+    }
+
+    fn path(&self) -> Vec<u8> {
+        match self {
+            Self::Held(name, _) => held_path(name),
+            Self::Shared(entry) => entry.path.clone(),
+        }
+    }
+
+    fn is_directory(&self) -> bool {
+        matches!(self, Self::Shared(entry) if entry.kind == EntryKind::Directory)
+    }
+}
+
+fn held_path(name: &TaeName) -> Vec<u8> {
+    [FOLDER, name.to_string().as_bytes()].concat()
+}
+
+/// An entry of which only the name and the size are known; MatrixOne keeps its files to itself.
+fn file(path: Vec<u8>, size: u64) -> SourceEntry {
+    SourceEntry {
+        path,
+        kind: EntryKind::File,
+        size,
+        mode: 0o600,
+        uid: 0,
+        gid: 0,
+        mtime: Timestamp::default(),
+        changed: Timestamp::default(),
+        link_target: Vec::new(),
+        identity: SourceIdentity::from_bytes([0; 16]),
+        sparse: false,
+        link_count: 1,
+    }
+}
+
+impl LiveTree {
+    /// Composes the tree of what arrived. Blocks.
+    pub(super) fn new(
+        description: SourceDescription,
+        stage: &Place,
+        shared: Option<&Place>,
+        runtime: &Handle,
+        arrived: &Arrived,
+    ) -> Result<Self> {
+        let staged = stage
+            .source(runtime)?
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{}: the staging root is gone", stage.display())))?;
+        let mut others = Vec::new();
+        let mut names = HashMap::new();
+        for object in &arrived.objects {
+            match object.origin {
+                Origin::Repository => others.push(Other::Held(object.name, object.size)),
+                Origin::Shared => {
+                    let Some(shared) = shared else { continue };
+                    let name = object.name.to_string();
+                    let Some(stored) = shared.open(runtime, &name)? else { continue };
+                    let path = held_path(&object.name);
+                    names.insert(path.clone(), name);
+                    others.push(Other::Shared(file(path, stored.len())));
+                }
+                Origin::Stage | Origin::Nowhere => {}
+            }
+        }
+        if let Some(shared) = shared {
+            add_udf(shared, runtime, &mut others, &mut names)?;
+        }
+        others.sort_by(|a, b| order::compare(&a.path(), a.is_directory(), &b.path(), b.is_directory()));
+        let reader = LiveReader { staged: staged.reader(), shared: shared.cloned(), names, runtime: runtime.clone() };
+        Ok(Self {
+            description,
+            staged,
+            next_staged: std::collections::VecDeque::new(),
+            others: others.into_iter().peekable(),
+            reader: Arc::new(reader),
+        })
+    }
+
+    fn fill(&mut self) -> Result<()> {
+        while self.next_staged.is_empty() {
+            let batch = self.staged.next_batch(1024)?;
+            if batch.is_empty() {
+                break;
+            }
+            self.next_staged.extend(batch.into_iter().filter(|entry| belongs(&entry.path)));
+        }
+        Ok(())
+    }
+}
+
+/// The lists that we put there ourselves, and what an interrupted write left, are no part of the backup.
+fn belongs(path: &[u8]) -> bool {
+    let is_index = path.starts_with(b"file_index_") && path.ends_with(b".idx");
+    !is_index && path != tree::FILE_LIST.as_bytes() && !path.ends_with(b".mofstemp")
+}
+
+/// Programs of user-defined functions: `BACKUP` leaves them out, and the catalogue goes on naming them.
+fn add_udf(
+    shared: &Place,
+    runtime: &Handle,
+    others: &mut Vec<Other>,
+    names: &mut HashMap<Vec<u8>, String>,
+) -> Result<()> {
+    let Some(mut files) = shared.below(UDF).source(runtime)? else { return Ok(()) };
+    let mut any = false;
+    loop {
+        let batch = files.next_batch(1024)?;
+        if batch.is_empty() {
+            break;
+        }
+        for mut entry in batch {
+            any = true;
+            entry.path = [UDF.as_bytes(), b"/", &entry.path].concat();
+            if entry.kind == EntryKind::File
+                && let Ok(name) = String::from_utf8(entry.path.clone())
+            {
+                names.insert(entry.path.clone(), name);
+            }
+            others.push(Other::Shared(entry));
+        }
+    }
+    if any {
+        others.push(Other::Shared(SourceEntry {
+            kind: EntryKind::Directory,
+            mode: 0o755,
+            ..file(UDF.as_bytes().to_vec(), 0)
+        }));
+    }
+    Ok(())
+}
+
+impl Source for LiveTree {
+    fn describe(&self) -> SourceDescription {
+        self.description.clone()
+    }
+
+    fn next_batch(&mut self, max: usize) -> Result<Vec<SourceEntry>> {
+        let mut batch = Vec::new();
+        while batch.len() < max.max(1) {
+            self.fill()?;
+            let staged_first = match (self.next_staged.front(), self.others.peek()) {
+                (None, None) => break,
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                (Some(staged), Some(other)) => {
+                    let is_directory = staged.kind == EntryKind::Directory;
+                    order::compare(&staged.path, is_directory, &other.path(), other.is_directory()).is_le()
+                }
+            };
+            let next = if staged_first { self.next_staged.pop_front() } else { self.others.next().map(Other::entry) };
+            batch.extend(next);
+        }
+        Ok(batch)
+    }
+
+    fn reader(&self) -> Arc<dyn OpenFile> {
+        Arc::clone(&self.reader) as Arc<dyn OpenFile>
+    }
+
+    fn skipped(&self) -> Skipped {
+        self.staged.skipped()
+    }
+}
+
+struct LiveReader {
+    staged: Arc<dyn OpenFile>,
+    shared: Option<Place>,
+    /// Path in the manifest → name in SHARED.
+    names: HashMap<Vec<u8>, String>,
+    runtime: Handle,
+}
+
+impl OpenFile for LiveReader {
+    fn open(&self, entry: &SourceEntry) -> Result<Box<dyn SourceFile>> {
+        let is_held = entry.identity == SourceIdentity::from_bytes([0; 16]);
+        let Some(name) = self.names.get(&entry.path) else {
+            if is_held {
+                let message = format!(
+                    "read {}: the server was told that the repository has it, and the repository cannot give it back; `everpack check` says \
+                     why, and `--full` has the server copy everything",
+                    display_path(&entry.path)
+                );
+                return Err(Error::new(ErrorKind::NotFound, message));
+            }
+            return self.staged.open(entry);
+        };
+        let shared = self.shared.as_ref().and_then(|shared| shared.open(&self.runtime, name).transpose());
+        match shared {
+            Some(file) => Ok(Box::new(SharedFile(file?))),
+            None => {
+                let message = format!("read {name} in SHARED: it is gone; run the backup again");
+                Err(Error::new(ErrorKind::NotFound, message))
+            }
+        }
+    }
+}
+
+struct SharedFile(Box<dyn ReadAt>);
+
+impl SourceFile for SharedFile {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let rest = self.0.len().saturating_sub(offset);
+        let len = buf.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
+        self.0.read_exact_at(offset, &mut buf[..len])?;
+        Ok(len)
+    }
+
+    fn verify_unchanged(&self) -> Result<bool> {
+        // Objects are written once; so are the programs of functions.
+        Ok(true)
+    }
+}
+
+/// True if a stored file of so many bytes can hold so many logical ones.
+pub(super) fn fits(stored: u64, logical: u64) -> bool {
+    stored == logical || stored == physical_len(logical)
+}

@@ -68,13 +68,8 @@ pub(crate) async fn holes(repository: &Repository, index: &Arc<Index>, backup: &
     trees.retain(|_, tree| !tree.checkpoints.is_empty());
     let mut holes = Vec::new();
     for (top, mut tree) in trees {
-<<<<<<< HEAD
-        let reader = Reader::new(repository, index, manifest.clone());
-        let found = blocking(move || {
-=======
         let reader = Reader::new(repository, index, vec![manifest.clone()]);
-        let found = tokio::task::spawn_blocking(move || {
->>>>>>> main
+        let found = blocking(move || {
             if let Some(list) = tree.list.take() {
                 tree.listed = read_list(&reader.open(&list)?)?;
             }
@@ -254,46 +249,12 @@ impl TreeView for View<'_> {
     }
 }
 
-<<<<<<< HEAD
-/// Opens files of a backup. Lives on a thread that may block.
-=======
 /// Opens files of backups, for their logical bytes. Lives on a thread that may block.
->>>>>>> main
 pub(crate) struct Reader {
     repository: Repository,
     index: Arc<Index>,
     cache: Arc<ChunkCache>,
     runtime: tokio::runtime::Handle,
-<<<<<<< HEAD
-    manifest: Manifest,
-}
-
-impl Reader {
-    pub(crate) fn new(repository: &Repository, index: &Arc<Index>, manifest: Manifest) -> Self {
-        let cache = Arc::new(ChunkCache::new(CACHE_BYTES));
-        let runtime = tokio::runtime::Handle::current();
-        Self { repository: repository.clone(), index: Arc::clone(index), cache, runtime, manifest }
-    }
-
-    fn find(&self, path: &[u8]) -> Result<Option<Entry>> {
-        self.runtime.block_on(super::restore::find_entry(&self.repository, &self.index, &self.manifest, path))
-    }
-
-    /// All logical bytes of a small file, verified as a whole. `Corrupt` if it is longer than `len_max`.
-    pub(crate) fn read_all(&self, entry: &Entry, len_max: u64) -> Result<Vec<u8>> {
-        let act = || format!("read {}", display_path(&entry.path));
-        if entry.size > len_max {
-            return Err(Error::corrupt(format!("{}: its {} bytes are more than such a file has", act(), entry.size)));
-        }
-        let mut bytes = vec![0; usize::try_from(entry.size).unwrap_or(0)];
-        self.open(entry)?.read_exact_at(0, &mut bytes).context(act)?;
-        let mut hasher = FileHasher::new();
-        hasher.update(&bytes);
-        if hasher.finish() != entry.hash {
-            return Err(Error::corrupt(format!("{}: the bytes are not those of the file's hash", act())));
-        }
-        Ok(bytes)
-=======
     manifests: Vec<Manifest>,
 }
 
@@ -317,7 +278,22 @@ impl Reader {
             }
         }
         Ok(None)
->>>>>>> main
+    }
+
+    /// All logical bytes of a small file, verified as a whole. `Corrupt` if it is longer than `len_max`.
+    pub(crate) fn read_all(&self, entry: &Entry, len_max: u64) -> Result<Vec<u8>> {
+        let act = || format!("read {}", display_path(&entry.path));
+        if entry.size > len_max {
+            return Err(Error::corrupt(format!("{}: its {} bytes are more than such a file has", act(), entry.size)));
+        }
+        let mut bytes = vec![0; usize::try_from(entry.size).unwrap_or(0)];
+        self.open(entry)?.read_exact_at(0, &mut bytes).context(act)?;
+        let mut hasher = FileHasher::new();
+        hasher.update(&bytes);
+        if hasher.finish() != entry.hash {
+            return Err(Error::corrupt(format!("{}: the bytes are not those of the file's hash", act())));
+        }
+        Ok(bytes)
     }
 
     pub(crate) fn open(&self, entry: &Entry) -> Result<StoredFile<'_>> {

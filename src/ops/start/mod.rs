@@ -207,7 +207,7 @@ async fn open(repository: &Repository, backup: &BackupInfo, monitor: &Arc<dyn Mo
     monitor.event(Event::Begin { phase: Phase::Planning, bytes: 0, items: 0 });
     let index = repository.index().await?;
     let manifest = repository.manifest(&backup.id).await?;
-    let reader = Arc::new(Reader::new(repository, &index, manifest.clone()));
+    let reader = Arc::new(Reader::new(repository, &index, vec![manifest.clone()]));
     Ok(Opened { manifest, index, reader })
 }
 

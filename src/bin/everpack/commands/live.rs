@@ -158,12 +158,12 @@ fn bucket_target(url: &str, options: &StoreOptions) -> Result<S3Target> {
     let key = options.access_key.clone().or_else(|| variable("AWS_ACCESS_KEY_ID"));
     let secret = options.secret_key.clone().or_else(|| variable("AWS_SECRET_ACCESS_KEY"));
     Ok(S3Target {
-        endpoint: endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com")),
-        access_key_id: key.unwrap_or_default(),
-        secret_access_key: Secret::new(secret.unwrap_or_default()),
+        endpoint: Some(endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"))),
+        access_key_id: key,
+        secret_access_key: secret.map(Secret::new),
         bucket: bucket.to_owned(),
         filepath: prefix.to_owned(),
-        region,
+        region: Some(region),
         ..S3Target::default()
     })
 }

@@ -169,17 +169,18 @@ fn stage(env: &Env, place: &Place, keys: &Keys) -> Result<StageOptions> {
         }
         Place::S3(s3) => {
             let options = place.options(keys, env.settings.virtual_host);
+            let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
             let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-            let key = keys.id.clone().or_else(|| variable("AWS_ACCESS_KEY_ID")).unwrap_or_default();
-            let secret = keys.secret.clone().or_else(|| variable("AWS_SECRET_ACCESS_KEY")).unwrap_or_default();
+            let key = keys.id.clone().or_else(|| variable("AWS_ACCESS_KEY_ID"));
+            let secret = keys.secret.clone().or_else(|| variable("AWS_SECRET_ACCESS_KEY"));
             let target = S3Target {
-                endpoint: options.endpoint.clone().unwrap_or_default(),
+                endpoint: options.endpoint.clone(),
                 access_key_id: key,
-                secret_access_key: Secret::new(secret),
+                secret_access_key: secret.map(Secret::new),
                 bucket: s3.bucket.clone(),
                 filepath: s3.filepath.trim_matches('/').to_owned(),
-                region: s3.region.clone(),
-                role_arn: s3.role_arn.clone(),
+                region: some(&s3.region),
+                role_arn: some(&s3.role_arn),
                 is_minio: s3.is_minio,
                 ..S3Target::default()
             };

@@ -11,8 +11,8 @@ use everpack::ops::restore::Framing;
 use everpack::units::{MIB, parse_bytes};
 
 use crate::commands::{
-    backup, bench, cat, check, completions, diff, find, forget, hold, import, init, list, ls, man, probe, prune, release,
-    repair, replicate, restore, show, stats, tae, unforget,
+    backup, bench, cat, check, completions, diff, find, forget, hold, import, init, list, ls, man, probe, prune,
+    release, repair, replicate, restore, show, stats, tae, unforget,
 };
 
 const LONG_ABOUT: &str = "\

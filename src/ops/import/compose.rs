@@ -134,7 +134,12 @@ async fn from_repository(repository: &Repository, plan: &mut Plan, missing: &mut
 }
 
 /// Tree number `at` as a complete source.
-pub(super) async fn source(repository: &Repository, trees: Arc<Vec<Tree>>, at: usize, plan: Plan) -> Result<ComposedSource> {
+pub(super) async fn source(
+    repository: &Repository,
+    trees: Arc<Vec<Tree>>,
+    at: usize,
+    plan: Plan,
+) -> Result<ComposedSource> {
     let stored = if plan.counts().1 > 0 {
         let cache = ChunkCache::new(CACHE_BYTES);
         let runtime = tokio::runtime::Handle::current();
@@ -202,7 +207,8 @@ impl ComposedSource {
 
 /// True for `file_index_….idx` in the root and `tae/file_list`.
 fn is_request(path: &[u8]) -> bool {
-    path == FILE_LIST.as_bytes() || (path.starts_with(b"file_index_") && path.ends_with(b".idx") && !path.contains(&b'/'))
+    path == FILE_LIST.as_bytes()
+        || (path.starts_with(b"file_index_") && path.ends_with(b".idx") && !path.contains(&b'/'))
 }
 
 fn describe(tree: &Tree) -> SourceDescription {
@@ -249,7 +255,10 @@ impl OpenFile for ComposedReader {
             None => self.trees[self.at].reader().open(entry),
             Some(Origin::Tree { tree, entry }) => self.trees[*tree].reader().open(entry),
             Some(Origin::Stored(entry)) => {
-                let stored = self.stored.as_ref().ok_or_else(|| Error::new(ErrorKind::NotFound, "no repository to read from"))?;
+                let stored = self
+                    .stored
+                    .as_ref()
+                    .ok_or_else(|| Error::new(ErrorKind::NotFound, "no repository to read from"))?;
                 Ok(Box::new(StoredFile::open(stored, entry)?))
             }
         }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::matrixone::release::Release;
 use crate::matrixone::tree::{
-    BackupSum, HK_DATA, ListedFile, MO_META, SHA256_SUFFIX, TAE_LIST, TAE_SUM, parse_list, parse_meta, parse_sum, release_of_meta,
+    BackupSum, HK_DATA, ListedFile, MO_META, SHA256_SUFFIX, TAE_LIST, TAE_SUM, parse_list, parse_meta, parse_sum,
+    release_of_meta,
 };
 use crate::source::{
-    DirectoryOptions, DirectorySource, EntryKind, OpenFile, Source, SourceDescription, SourceEntry, SourceFile, display_path,
+    DirectoryOptions, DirectorySource, EntryKind, OpenFile, Source, SourceDescription, SourceEntry, SourceFile,
+    display_path,
 };
 use crate::tae::{FRAMING_PROBE_LEN, ReadAt, Unframed, logical_len, looks_framed};
 
@@ -87,7 +89,12 @@ impl Tree {
         let skipped = source.skipped();
         if skipped.failures() > 0 {
             let first = skipped.unreadable.names.iter().chain(&skipped.unsafe_names.names).next();
-            let message = format!("{}: {} of its files cannot be read, first {}", act(), skipped.failures(), first.map_or("", String::as_str));
+            let message = format!(
+                "{}: {} of its files cannot be read, first {}",
+                act(),
+                skipped.failures(),
+                first.map_or("", String::as_str)
+            );
             return Err(Error::new(ErrorKind::Unavailable, message));
         }
         let mut tree = Self {
@@ -105,12 +112,16 @@ impl Tree {
 
     fn read_lists(&mut self) -> Result<()> {
         if self.find(TAE_LIST.as_bytes()).is_none() {
-            let message = format!("there is no {TAE_LIST}: it is not what a BACKUP wrote, or a server is still writing it");
+            let message =
+                format!("there is no {TAE_LIST}: it is not what a BACKUP wrote, or a server is still writing it");
             return Err(Error::new(ErrorKind::NotFound, message));
         }
-        let finished = [MO_META.to_owned(), format!("{MO_META}{SHA256_SUFFIX}"), HK_DATA.to_owned(), TAE_SUM.to_owned()];
+        let finished =
+            [MO_META.to_owned(), format!("{MO_META}{SHA256_SUFFIX}"), HK_DATA.to_owned(), TAE_SUM.to_owned()];
         if let Some(missing) = finished.iter().find(|path| self.find(path.as_bytes()).is_none()) {
-            let message = format!("{missing} is not there: the server's BACKUP did not finish, so this tree cannot be restored; take another");
+            let message = format!(
+                "{missing} is not there: the server's BACKUP did not finish, so this tree cannot be restored; take another"
+            );
             return Err(Error::new(ErrorKind::NotFound, message));
         }
         self.list = parse_list(&self.read(TAE_LIST.as_bytes(), LIST_MOST)?)?;
@@ -177,7 +188,8 @@ impl Tree {
     /// The logical bytes of one of its own small files.
     pub fn read(&self, path: &[u8], len_max: u64) -> Result<Vec<u8>> {
         let name = || format!("read {}", display_path(path));
-        let entry = self.find(path).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{}: it is not there", name())))?;
+        let entry =
+            self.find(path).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{}: it is not there", name())))?;
         if entry.size > len_max {
             return Err(Error::corrupt(format!("{}: {} bytes are more than it ever has", name(), entry.size)));
         }

@@ -6,7 +6,9 @@ use rayon::prelude::*;
 
 use super::tree::{Tree, Whole, is_framed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::matrixone::tree::{BACKUP_META, HK_DATA, ListedFile, MO_META, SHA256_SUFFIX, TAE_LIST, TAE_SUM, hex_of_digest};
+use crate::matrixone::tree::{
+    BACKUP_META, HK_DATA, ListedFile, MO_META, SHA256_SUFFIX, TAE_LIST, TAE_SUM, hex_of_digest,
+};
 use crate::progress::Monitor;
 use crate::source::{SourceEntry, display_path};
 use crate::tae::{ReadAt, Unframer};
@@ -90,7 +92,10 @@ fn compare(
     if let (Some(stated), Some(digest)) = (beside, digest)
         && stated != digest
     {
-        return Ok(Some(format!("its SHA-256 is {}, which is not the one in the file beside it", hex_of_digest(&digest))));
+        return Ok(Some(format!(
+            "its SHA-256 is {}, which is not the one in the file beside it",
+            hex_of_digest(&digest)
+        )));
     }
     Ok(None)
 }

@@ -14,13 +14,18 @@ pub fn holes(tree: &Tree, earlier: &[Tree]) -> Result<Vec<String>> {
     let report = closure(&View::new(tree, earlier))?;
     let missing = report.missing.iter().map(|missing| {
         let what = match missing.need {
-            Need::CheckpointIndex | Need::CheckpointData => "a server restored from this tree does not start".to_owned(),
+            Need::CheckpointIndex | Need::CheckpointData => {
+                "a server restored from this tree does not start".to_owned()
+            }
             Need::Table(table) => format!("table {table} cannot be read after a restore"),
         };
         let state = if missing.found_len.is_some() { "has another length" } else { "is missing" };
         format!("tae/{}: a checkpoint needs it and it {state}: {what}", missing.name)
     });
-    let damaged = report.damaged.iter().map(|damaged| format!("tae/{}: it cannot be read as a checkpoint: {}", damaged.file, damaged.why));
+    let damaged = report
+        .damaged
+        .iter()
+        .map(|damaged| format!("tae/{}: it cannot be read as a checkpoint: {}", damaged.file, damaged.why));
     Ok(missing.chain(damaged).collect())
 }
 

@@ -300,7 +300,10 @@ impl Arrived {
             return Err(incomplete("there is no checkpoint file in the backup: a restored server would be empty"));
         }
         if let Some(damaged) = report.damaged.first() {
-            return Err(incomplete(format!("{}: {}; whether the backup is complete cannot be told", damaged.file, damaged.why)));
+            return Err(incomplete(format!(
+                "{}: {}; whether the backup is complete cannot be told",
+                damaged.file, damaged.why
+            )));
         }
         Ok(report)
     }

@@ -437,7 +437,9 @@ impl Live<'_> {
                     return Err(Failed::maybe(hole(&lacking, shared.as_ref())));
                 }
             }
-            Err(Failed::maybe(arrived::incomplete("the checkpoints of the backup name ever new objects that are missing")))
+            Err(Failed::maybe(arrived::incomplete(
+                "the checkpoints of the backup name ever new objects that are missing",
+            )))
         });
         let (arrived, healed) = done.await.map_err(|error| {
             Failed::for_good(Error::new(ErrorKind::Unavailable, format!("the verifier: {error}")))

@@ -244,7 +244,8 @@ pub async fn apply(repository: &Repository, plan: StartPlan, monitor: Arc<dyn Mo
     let begun = Instant::now();
     let mut report = RestoreReport::new(plan.backup.id);
     let session = restore::open_session(repository, &mut report).await;
-    let outcome = crate::repo::Session::while_alive(session.as_ref(), run(repository, &plan, &monitor, &mut report)).await;
+    let outcome =
+        crate::repo::Session::while_alive(session.as_ref(), run(repository, &plan, &monitor, &mut report)).await;
     if let Some(session) = session {
         // A session that cannot be closed is fenced by the next writer of this host.
         let _closed = session.close().await;

@@ -91,7 +91,9 @@ pub(crate) async fn run(context: &Context, args: ImportArgs) -> Result<Exit> {
 fn place(context: &Context, args: &ImportArgs, tree: &OsString) -> Result<TreePlace> {
     let location = tree.to_string_lossy();
     if !["s3://", "gs://", "az://"].iter().any(|scheme| location.starts_with(scheme)) {
-        return Ok(TreePlace::directory(location.strip_prefix("file://").map_or_else(|| tree.into(), std::path::PathBuf::from)));
+        return Ok(TreePlace::directory(
+            location.strip_prefix("file://").map_or_else(|| tree.into(), std::path::PathBuf::from),
+        ));
     }
     let own = args.source_endpoint.is_some() || args.source_region.is_some() || args.source_allow_http;
     let options = if own {
@@ -129,7 +131,12 @@ fn write_text(text: &mut String, context: &Context, report: &ImportReport) -> st
         let release = tree.release.as_deref().unwrap_or("an unknown release");
         writeln!(text, "  {} of {release}, timestamp {ts}", one_line(&tree.kind))?;
         let (files, size) = (plural(backup.totals.files, "file"), units::bytes(backup.totals.bytes));
-        write!(text, "  {files}, {size}; new {}, stored {}", units::bytes(backup.bytes_new), units::bytes(backup.bytes_stored))?;
+        write!(
+            text,
+            "  {files}, {size}; new {}, stored {}",
+            units::bytes(backup.bytes_new),
+            units::bytes(backup.bytes_stored)
+        )?;
         match (tree.from_trees, tree.from_repository) {
             (0, 0) => writeln!(text)?,
             (trees, repository) => writeln!(

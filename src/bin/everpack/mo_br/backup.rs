@@ -50,7 +50,8 @@ pub(super) async fn run(env: &Env) -> Result<()> {
     let keys = Keys::given(&env.line, "");
     // Before the server is asked for anything: what cannot be written down later is told now.
     let base = base(env, kind)?;
-    let given = Place::given(&env.line, BACKUP_TO).or_else(|error| if base.is_some() { Ok(None) } else { Err(error) })?;
+    let given =
+        Place::given(&env.line, BACKUP_TO).or_else(|error| if base.is_some() { Ok(None) } else { Err(error) })?;
     let place = given.or_else(|| base.map(|base| base.place)).map(Place::absolute).ok_or_else(|| {
         Error::invalid("backup: where to is missing: --backup_dir filesystem --path DIR, or --backup_dir s3 --bucket …")
     })?;
@@ -63,11 +64,19 @@ pub(super) async fn run(env: &Env) -> Result<()> {
     let made = run_backup(env, &repository, request).await?;
     let record = record(&repository, &made, &id, kind, place, begun, SystemClock.now());
     if let Err(error) = write_small_files(env, &repository, &made.backup, &record, &keys).await {
-        env.note(&format!("the backup is complete; its small files in {} could not be written: {error}", record.place.url()));
+        env.note(&format!(
+            "the backup is complete; its small files in {} could not be written: {error}",
+            record.place.url()
+        ));
     }
     let noted = Catalogue::lock(env.meta_path()).and_then(|mut catalogue| catalogue.add(record));
     env.print(&format!("Backup ID\n    {id}\n"))?;
-    noted.context(|| format!("backup {id} is complete and in {}, but `mo_br repair_index` has to write its line", repository.location()))
+    noted.context(|| {
+        format!(
+            "backup {id} is complete and in {}, but `mo_br repair_index` has to write its line",
+            repository.location()
+        )
+    })
 }
 
 fn kind(env: &Env) -> Result<&'static str> {
@@ -90,14 +99,18 @@ fn base(env: &Env, kind: &str) -> Result<Option<Record>> {
     let base = env.line.unquoted("base_id").map(str::trim).filter(|base| !base.is_empty());
     let Some(base) = base.filter(|_| kind == "incremental") else {
         return if kind == "incremental" {
-            Err(Error::invalid("--backup_type incremental needs --base_id: the ID of the backup before; `mo_br list` shows them"))
+            Err(Error::invalid(
+                "--backup_type incremental needs --base_id: the ID of the backup before; `mo_br list` shows them",
+            ))
         } else {
             // Also the catalogue of a full backup is read before anything else: a damaged one is told now.
             env.catalogue().map(|_| None)
         };
     };
     if Uuid::parse_str(base).is_err() {
-        let message = format!("--base_id {base:?}: an ID looks like 018f7a41-1881-7999-bbd6-858c3d4acc18; `mo_br list` shows them");
+        let message = format!(
+            "--base_id {base:?}: an ID looks like 018f7a41-1881-7999-bbd6-858c3d4acc18; `mo_br list` shows them"
+        );
         return Err(Error::invalid(message));
     }
     let catalogue = env.catalogue()?;

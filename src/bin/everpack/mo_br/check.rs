@@ -22,7 +22,9 @@ pub(super) async fn run(env: &Env) -> Result<()> {
         }
         None => {
             let place = Place::given(&env.line, BACKUP_FROM)?.ok_or_else(|| {
-                Error::invalid("check: name a backup by its ID, or a place by --backup_dir and --backup_path or --backup_bucket")
+                Error::invalid(
+                    "check: name a backup by its ID, or a place by --backup_dir and --backup_path or --backup_bucket",
+                )
             })?;
             env.find_in(place, &keys).await?
         }
@@ -63,7 +65,9 @@ async fn check_tree(env: &Env, tree: FoundTree) -> Result<()> {
         }
     }
     let (missing, holes) = outcome?;
-    wrong.extend(missing.into_iter().map(|path| format!("{path}: neither this backup nor an earlier one beside it has it")));
+    wrong.extend(
+        missing.into_iter().map(|path| format!("{path}: neither this backup nor an earlier one beside it has it")),
+    );
     wrong.extend(holes);
     damaged(&wrong)
 }

@@ -396,12 +396,7 @@ const fn completion(name: &'static str, short: &'static str, shell: Shell) -> Co
     Command { name, usage: "", short, long: "", groups: &[], commands: NONE, action: Action::Completion(shell) }
 }
 
-const fn snapshot(
-    name: &'static str,
-    short: &'static str,
-    groups: &'static [&'static [Flag]],
-    verb: Verb,
-) -> Command {
+const fn snapshot(name: &'static str, short: &'static str, groups: &'static [&'static [Flag]], verb: Verb) -> Command {
     Command { name, usage: "[flags]", short, long: "", groups, commands: NONE, action: Action::Snapshot(verb) }
 }
 
@@ -435,12 +430,26 @@ mod tests {
     #[test]
     fn every_documented_flag_is_there() {
         let flags = |path: &[&str]| {
-            let find = |command: &'static Command, name: &&str| command.commands.iter().find(|below| below.name == *name);
+            let find =
+                |command: &'static Command, name: &&str| command.commands.iter().find(|below| below.name == *name);
             let root: &'static Command = &ROOT;
             let command = path.iter().fold(root, |command, name| find(command, name).expect("a command"));
-            command.flags().flat_map(|flag| std::iter::once(flag.name).chain(flag.also.iter().copied())).collect::<BTreeSet<_>>()
+            command
+                .flags()
+                .flat_map(|flag| std::iter::once(flag.name).chain(flag.also.iter().copied()))
+                .collect::<BTreeSet<_>>()
         };
-        let s3 = ["endpoint", "access_key_id", "secret_access_key", "bucket", "filepath", "region", "compression", "role_arn", "is_minio"];
+        let s3 = [
+            "endpoint",
+            "access_key_id",
+            "secret_access_key",
+            "bucket",
+            "filepath",
+            "region",
+            "compression",
+            "role_arn",
+            "is_minio",
+        ];
         for name in s3 {
             assert!(flags(&["backup"]).contains(name), "{name}");
             assert!(flags(&["check"]).contains(format!("backup_{name}").as_str()), "{name}");
@@ -452,16 +461,25 @@ mod tests {
             (&["list"], "ID access_key_id secret_access_key not_check_data meta_path"),
             (&["delete"], "access_key_id secret_access_key not_delete_data meta_path"),
             (&["check"], "backup_dir backup_path meta_path"),
-            (&["restore"], "backup_dir backup_path restore_dir restore_path dn_config_path meta_path checksum parallelism base_id"),
+            (
+                &["restore"],
+                "backup_dir backup_path restore_dir restore_path dn_config_path meta_path checksum parallelism base_id",
+            ),
             (&["snapshot", "create"], "host port user password level account sname"),
             (&["snapshot", "show"], "host account sname cluster db table beginTs endTs"),
             (&["snapshot", "drop"], "host port user password sname"),
-            (&["snapshot", "restore"], "account sname db table new_account new_admin_name new_admin_password newaccount newaccountadmin newaccountpwd"),
+            (
+                &["snapshot", "restore"],
+                "account sname db table new_account new_admin_name new_admin_password newaccount newaccountadmin newaccountpwd",
+            ),
             (&["pitr", "create"], "host hostname pname level account database table rangevalue rangeunit"),
             (&["pitr", "show"], "host hostname pname account database table cluster"),
             (&["pitr", "alter"], "host pname rangevalue rangeunit"),
             (&["pitr", "drop"], "host pname"),
-            (&["pitr", "restore"], "pname timestamp account database table cluster new_account new_admin_name new_admin_password"),
+            (
+                &["pitr", "restore"],
+                "pname timestamp account database table cluster new_account new_admin_name new_admin_password",
+            ),
             (&["merge"], "backup_dir path target_path meta_path parallelism"),
             (&["repair_index"], "backup_dir path backup_id"),
         ] {

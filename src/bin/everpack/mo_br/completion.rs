@@ -57,7 +57,10 @@ fn bash(text: &mut String) -> std::fmt::Result {
         let _ = writeln!(text, "    '{}') words='{}' ;;", words_of(path), follows(path).join(" "));
     });
     writeln!(text, "    esac\n    COMPREPLY=($(compgen -W \"$words\" -- \"${{COMP_WORDS[COMP_CWORD]}}\"))")?;
-    writeln!(text, "    [ ${{#COMPREPLY[@]}} -gt 0 ] || COMPREPLY=($(compgen -f -- \"${{COMP_WORDS[COMP_CWORD]}}\"))\n}}")?;
+    writeln!(
+        text,
+        "    [ ${{#COMPREPLY[@]}} -gt 0 ] || COMPREPLY=($(compgen -f -- \"${{COMP_WORDS[COMP_CWORD]}}\"))\n}}"
+    )?;
     writeln!(text, "complete -o filenames -F _mo_br mo_br")
 }
 
@@ -81,7 +84,8 @@ fn fish(text: &mut String) -> std::fmt::Result {
     writeln!(text, "# fish completion for mo_br: put this file as mo_br.fish into ~/.config/fish/completions/.")?;
     walk(&mut |path| {
         let words: Vec<&str> = path[1..].iter().map(|command| command.name).collect();
-        let seen = words.iter().map(|word| format!("__fish_seen_subcommand_from {word}")).collect::<Vec<_>>().join("; and ");
+        let seen =
+            words.iter().map(|word| format!("__fish_seen_subcommand_from {word}")).collect::<Vec<_>>().join("; and ");
         let command = path.last().copied().unwrap_or(&ROOT);
         let here = if words.is_empty() { "__fish_use_subcommand".to_owned() } else { seen };
         for below in command.commands {
@@ -107,9 +111,15 @@ fn powershell(text: &mut String) -> std::fmt::Result {
         let _ = writeln!(text, "        '{}' = @({words})", words_of(path));
     });
     writeln!(text, "    }}\n    foreach ($element in $commandAst.CommandElements | Select-Object -Skip 1) {{")?;
-    writeln!(text, "        $longer = \"$path $element\"\n        if ($next.ContainsKey($longer)) {{ $path = $longer }}\n    }}")?;
+    writeln!(
+        text,
+        "        $longer = \"$path $element\"\n        if ($next.ContainsKey($longer)) {{ $path = $longer }}\n    }}"
+    )?;
     writeln!(text, "    $next[$path] | Where-Object {{ $_ -like \"$wordToComplete*\" }} | ForEach-Object {{")?;
-    writeln!(text, "        [System.Management.Automation.CompletionResult]::new($_, $_, 'ParameterValue', $_)\n    }}\n}}")
+    writeln!(
+        text,
+        "        [System.Management.Automation.CompletionResult]::new($_, $_, 'ParameterValue', $_)\n    }}\n}}"
+    )
 }
 
 #[cfg(test)]

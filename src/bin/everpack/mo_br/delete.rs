@@ -10,7 +10,8 @@ use super::meta::{Catalogue, MetaLine, Record};
 use super::place::Keys;
 
 pub(super) async fn run(env: &Env) -> Result<()> {
-    let id = given_id(&env.line).ok_or_else(|| Error::invalid("delete: the ID of the backup is missing; `mo_br list` shows them"))?;
+    let id = given_id(&env.line)
+        .ok_or_else(|| Error::invalid("delete: the ID of the backup is missing; `mo_br list` shows them"))?;
     let keys = Keys::given(&env.line, "");
     if !env.line.is_set("not_delete_data") {
         let (line, found) = match env.find(id, &keys).await {
@@ -53,7 +54,10 @@ pub(super) async fn run(env: &Env) -> Result<()> {
 /// A backup of ours that its repository no longer lists was deleted before, but for its line.
 fn gone(env: &Env, id: &str, error: Error) -> Result<(Option<MetaLine>, Option<Found>)> {
     let line = env.catalogue()?.find(id).cloned();
-    if error.kind() == ErrorKind::NotFound && matches!(line, Some(MetaLine::Ours(_))) && error.message().contains("it was forgotten") {
+    if error.kind() == ErrorKind::NotFound
+        && matches!(line, Some(MetaLine::Ours(_)))
+        && error.message().contains("it was forgotten")
+    {
         env.note(&format!("backup {id} had left the repository already"));
         return Ok((line, None));
     }

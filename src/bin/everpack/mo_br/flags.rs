@@ -120,12 +120,14 @@ fn first_positional(path: &[&'static Command], words: &[&str]) -> Option<usize> 
 
 /// Before the command is known, a flag that nobody knows yet counts as one with a value; booleans of any command are known by their name.
 fn takes_no_word(path: &[&'static Command], name: &str) -> bool {
-    name == "help" || find_flag(path, name).map_or_else(|| is_boolean_anywhere(&ROOT, name), |flag| flag.kind == Kind::Bool)
+    name == "help"
+        || find_flag(path, name).map_or_else(|| is_boolean_anywhere(&ROOT, name), |flag| flag.kind == Kind::Bool)
 }
 
 fn is_boolean_anywhere(command: &Command, name: &str) -> bool {
     let own = command.flags().find(|flag| flag.is_called(name));
-    own.is_some_and(|flag| flag.kind == Kind::Bool) || command.commands.iter().any(|below| is_boolean_anywhere(below, name))
+    own.is_some_and(|flag| flag.kind == Kind::Bool)
+        || command.commands.iter().any(|below| is_boolean_anywhere(below, name))
 }
 
 /// The flag of that name which the command has, or inherits from the root.
@@ -191,7 +193,9 @@ fn check(flag: &Flag, name: &str, value: &str) -> Result<(), String> {
         Kind::Number if value.is_empty() => Ok(()),
         Kind::Number => match unquote(value).parse::<u32>() {
             Ok(_) => Ok(()),
-            Err(error) if *error.kind() == std::num::IntErrorKind::PosOverflow => wrong("ParseInt", "value out of range"),
+            Err(error) if *error.kind() == std::num::IntErrorKind::PosOverflow => {
+                wrong("ParseInt", "value out of range")
+            }
             Err(_) => wrong("ParseInt", "invalid syntax"),
         },
     }

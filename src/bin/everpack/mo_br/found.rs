@@ -150,7 +150,12 @@ impl Env {
 
     /// A backup that the catalogue does not know.
     async fn tagged(&self, id: &str, catalogue: &str) -> Result<Found> {
-        let unknown = || Error::new(ErrorKind::NotFound, format!("backup {id}: it is not in {catalogue}; `mo_br list` shows what is"));
+        let unknown = || {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("backup {id}: it is not in {catalogue}; `mo_br list` shows what is"),
+            )
+        };
         let Some((url, options)) = self.named_repository() else { return Err(unknown()) };
         let repository = open(self, &url, &options).await?;
         let backup = repository.backups().into_iter().rev().find(|backup| backup.summary.tags.contains(&tag_of(id)));
@@ -184,8 +189,11 @@ impl Env {
         }
         if let Ok(repository) = Repository::open(store, OpenOptions::default(), environment(&self.globals)).await {
             let backups = repository.backups();
-            let newest = backups.iter().rfind(|backup| id_of(&backup.summary.tags).is_some()).or(backups.last()).cloned();
-            let backup = newest.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{}: there is no backup in it yet", repository.location())))?;
+            let newest =
+                backups.iter().rfind(|backup| id_of(&backup.summary.tags).is_some()).or(backups.last()).cloned();
+            let backup = newest.ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, format!("{}: there is no backup in it yet", repository.location()))
+            })?;
             self.note(&format!("{}: its newest backup, {}", repository.location(), backup.id));
             return Ok(Found::Stored { repository, backup });
         }
@@ -219,7 +227,8 @@ fn not_in(id: &str, repository: &Repository) -> Error {
 }
 
 async fn open(env: &Env, url: &str, options: &StoreOptions) -> Result<Repository> {
-    let store = Store::open(url, options).context(|| format!("open the repository {}", everpack::source::display_path(url.as_bytes())))?;
+    let store = Store::open(url, options)
+        .context(|| format!("open the repository {}", everpack::source::display_path(url.as_bytes())))?;
     Repository::open(store, OpenOptions::default(), environment(&env.globals)).await
 }
 
@@ -279,7 +288,8 @@ impl FoundTree {
                 let handle = tokio::runtime::Handle::current();
                 let list = move || {
                     let access = Arc::clone(&access);
-                    Ok(Box::new(BucketSource::new(access, handle.clone(), BucketOptions::default())?) as Box<dyn everpack::source::Source>)
+                    Ok(Box::new(BucketSource::new(access, handle.clone(), BucketOptions::default())?)
+                        as Box<dyn everpack::source::Source>)
                 };
                 Ok(TreePlace::new(place.url(), list))
             }
@@ -361,7 +371,9 @@ impl Guess {
             let slot = match field {
                 "full" | "incremental" => &mut guess.kind,
                 path if path.starts_with('/') => &mut guess.path,
-                ts if Ts::parse(ts.as_bytes()).is_some_and(|ts| ts.physical > 1_000_000_000_000_000) => &mut guess.backup_ts,
+                ts if Ts::parse(ts.as_bytes()).is_some_and(|ts| ts.physical > 1_000_000_000_000_000) => {
+                    &mut guess.backup_ts
+                }
                 _ => continue,
             };
             if slot.is_empty() {
@@ -385,8 +397,13 @@ mod tests {
 
     #[test]
     fn fields_of_other_tools_are_recognised() {
-        let guess = Guess::of("25536ff0-126f-11ef-9902-26dd28356ef3,12,filesystem,/b/x,2024-05-15,\"1715745404915410000-1\",full");
-        assert_eq!((guess.path.as_str(), guess.backup_ts.as_str(), guess.kind.as_str()), ("/b/x", "1715745404915410000-1", "full"));
+        let guess = Guess::of(
+            "25536ff0-126f-11ef-9902-26dd28356ef3,12,filesystem,/b/x,2024-05-15,\"1715745404915410000-1\",full",
+        );
+        assert_eq!(
+            (guess.path.as_str(), guess.backup_ts.as_str(), guess.kind.as_str()),
+            ("/b/x", "1715745404915410000-1", "full")
+        );
     }
 
     #[test]

@@ -63,7 +63,11 @@ pub(super) fn full_name(path: &[&'static Command]) -> String {
 fn help_of(flag: &Flag) -> String {
     match flag.also {
         [] => flag.help.to_owned(),
-        also => format!("{} (also {})", flag.help, also.iter().map(|name| format!("--{name}")).collect::<Vec<_>>().join(", ")),
+        also => format!(
+            "{} (also {})",
+            flag.help,
+            also.iter().map(|name| format!("--{name}")).collect::<Vec<_>>().join(", ")
+        ),
     }
 }
 
@@ -135,6 +139,9 @@ Use "mo_br [command] --help" for more information about a command.
         let text = help(&[&ROOT, delete]);
         assert!(text.starts_with("delete the backup\n\nUsage:\n  mo_br delete ID [flags]\n\nFlags:\n"), "{text}");
         assert!(text.contains("  -h, --help                       help for delete\n"), "{text}");
-        assert!(text.contains("\nGlobal Flags:\n      --config string      config file (default \"./mo_br.toml\")\n"), "{text}");
+        assert!(
+            text.contains("\nGlobal Flags:\n      --config string      config file (default \"./mo_br.toml\")\n"),
+            "{text}"
+        );
     }
 }

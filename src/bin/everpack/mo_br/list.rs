@@ -25,7 +25,10 @@ pub(super) async fn run(env: &Env) -> Result<()> {
     if env.line.is_set("not_check_data") {
         let catalogue = env.catalogue()?;
         let line = catalogue.find(id).ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("backup {id}: it is not in {}; `mo_br list` shows what is", catalogue.name()))
+            Error::new(
+                ErrorKind::NotFound,
+                format!("backup {id}: it is not in {}; `mo_br list` shows what is", catalogue.name()),
+            )
         })?;
         return env.print(&bordered(&HEADER, &[row(line)]));
     }
@@ -94,7 +97,11 @@ fn row(line: &MetaLine) -> Vec<Cell> {
         MetaLine::Ours(record) => record_row(record),
         MetaLine::Other(text) => {
             let guess = Guess::of(text);
-            let path = if guess.path.is_empty() { String::new() } else { format!("BackupDir: filesystem  Path: {}", guess.path) };
+            let path = if guess.path.is_empty() {
+                String::new()
+            } else {
+                format!("BackupDir: filesystem  Path: {}", guess.path)
+            };
             let cells = [line.id(), "", &path, "", "", "", &guess.backup_ts, &guess.kind];
             cells.into_iter().map(|cell| Cell::from(one_line(cell))).collect()
         }
@@ -154,7 +161,8 @@ pub(super) fn tell(env: &Env, files: Vec<String>, problem: impl Fn(&str) -> Opti
 /// Fails if anything is wrong.
 pub(super) fn damaged(wrong: &[String]) -> Result<()> {
     let Some(first) = wrong.first() else { return Ok(()) };
-    let message = format!("the backup is damaged: {} wrong, first {first}", crate::output::plural(wrong.len() as u64, "file"));
+    let message =
+        format!("the backup is damaged: {} wrong, first {first}", crate::output::plural(wrong.len() as u64, "file"));
     Err(Error::new(ErrorKind::Corrupt, message))
 }
 

@@ -30,7 +30,9 @@ fn in_s3(id: &str) -> Record {
 
 #[test]
 fn lines_come_back() {
-    for record in [record("a"), in_s3("b"), Record { begun: None, duration: None, backup: String::new(), ..record("c") }] {
+    for record in
+        [record("a"), in_s3("b"), Record { begun: None, duration: None, backup: String::new(), ..record("c") }]
+    {
         let line = record.to_line();
         assert!(line.starts_with(&format!("{},", record.id)) && !line.contains('\n'), "{line}");
         assert_eq!(MetaLine::parse(&line), MetaLine::Ours(record));
@@ -61,7 +63,8 @@ fn the_catalogue_and_its_digest_change_together() {
 fn lines_of_others_are_kept_byte_for_byte() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("mo_br.meta");
-    let foreign = "25536ff0-126f-11ef-9902-26dd28356ef3, \"odd\",x,,full,\"unfinished\n81531c5a-1284-11ef-9ba3-26dd28356ef3;;\n";
+    let foreign =
+        "25536ff0-126f-11ef-9902-26dd28356ef3, \"odd\",x,,full,\"unfinished\n81531c5a-1284-11ef-9ba3-26dd28356ef3;;\n";
     std::fs::write(&path, foreign).unwrap();
     let mut catalogue = Catalogue::lock(scratch.path().to_str()).unwrap();
     assert!(catalogue.lacks_digest);

@@ -3,8 +3,8 @@
 use everpack::error::{Error, Result};
 use everpack::matrixone::client::Client;
 use everpack::matrixone::sql::{
-    Asker, PitrFilter, PitrLevel, PitrObject, PitrRange, PitrRestore, PitrRow, SHOW_PITR, alter_pitr, create_pitr, drop_pitr,
-    restore_pitr,
+    Asker, PitrFilter, PitrLevel, PitrObject, PitrRange, PitrRestore, PitrRow, SHOW_PITR, alter_pitr, create_pitr,
+    drop_pitr, restore_pitr,
 };
 
 use super::Env;
@@ -85,9 +85,7 @@ async fn show(env: &Env) -> Result<()> {
     let shown = client.query(SHOW_PITR).await.and_then(PitrRow::read);
     client.close().await;
     let cells = |row: PitrRow| {
-        vec![
-            row.name, row.created, row.modified, row.level, row.account, row.database, row.table, row.length, row.unit,
-        ]
+        vec![row.name, row.created, row.modified, row.level, row.account, row.database, row.table, row.length, row.unit]
     };
     let rows: Vec<Vec<String>> = filter.apply(shown?).into_iter().map(cells).collect();
     env.print(&padded(&HEADER, &rows))

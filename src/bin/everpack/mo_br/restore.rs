@@ -48,7 +48,9 @@ pub(super) async fn run(env: &Env) -> Result<()> {
         }
         None => {
             let place = Place::given(&env.line, BACKUP_FROM)?.ok_or_else(|| {
-                Error::invalid("restore: name a backup by its ID, or a place by --backup_dir and --backup_path or --backup_bucket")
+                Error::invalid(
+                    "restore: name a backup by its ID, or a place by --backup_dir and --backup_path or --backup_bucket",
+                )
             })?;
             (Some(place.clone()), env.find_in(place, &keys).await?)
         }
@@ -120,17 +122,17 @@ async fn run_restore(env: &Env, repository: &Repository, backup: &BackupInfo, ta
             std::fs::create_dir_all(root).context(|| format!("make {}", root.display()))?;
             let report = start::start(repository, backup, root, &options, monitor).await?;
             require_whole(report.damaged_count, &report.damaged)?;
-            let place = |what: &str| report.places.iter().find(|place| place.what == what).map(|place| PathBuf::from(&place.path));
+            let place = |what: &str| {
+                report.places.iter().find(|place| place.what == what).map(|place| PathBuf::from(&place.path))
+            };
             let shared = place("SHARED").unwrap_or_else(|| root.join("mo-data/shared"));
             let tae = files_below(&shared).context(|| format!("list {}", shared.display()))?;
-            let mut remarks = report.remarks;
-            remarks.extend(zeroed(report.zeroed.len()));
-            remarks.extend(left_out(&report.left_out));
             Ok(Placed {
                 tae_path: relative(root, &shared),
-                hk_data: place("hk_data").map_or_else(|| "mo-data/local/hk_data".to_owned(), |path| relative(root, &path)),
+                hk_data: place("hk_data")
+                    .map_or_else(|| "mo-data/local/hk_data".to_owned(), |path| relative(root, &path)),
                 tae,
-                remarks,
+                remarks: report.remarks,
             })
         }
         Place::S3(_) => {
@@ -140,10 +142,13 @@ async fn run_restore(env: &Env, repository: &Repository, backup: &BackupInfo, ta
             let report = start::to_bucket(repository, backup, &store, &hk_data, &options, monitor).await?;
             require_whole(report.damaged_count, &report.damaged)?;
             let mut remarks = report.remarks;
-            remarks.extend(zeroed(report.zeroed.len()));
-            remarks.extend(left_out(&report.left_out));
             remarks.push(format!("put {} into LOCAL of every log service before the start", report.hk_data));
-            Ok(Placed { tae_path: report.bucket, hk_data: report.hk_data, tae: names(repository, backup).await?, remarks })
+            Ok(Placed {
+                tae_path: report.bucket,
+                hk_data: report.hk_data,
+                tae: names(repository, backup).await?,
+                remarks,
+            })
         }
     }
 }
@@ -161,19 +166,6 @@ async fn names(repository: &Repository, backup: &BackupInfo) -> Result<Vec<Strin
     })
     .await?;
     Ok(names)
-}
-
-fn zeroed(files: usize) -> Option<String> {
-    let what = crate::output::plural(files as u64, "checkpoint file");
-    (files > 0).then(|| {
-        format!(
-            "log positions in {what} were set to zero, so that the restored server survives its restarts; the backup itself is unchanged"
-        )
-    })
-}
-
-fn left_out(names: &[String]) -> Option<String> {
-    (!names.is_empty()).then(|| format!("left out on purpose: {}", names.join(", ")))
 }
 
 /// A path as a restored directory names it, `./mo-data/shared`.
@@ -276,7 +268,8 @@ mod tests {
         };
         let target = Place::Filesystem("/opt/matrixone".into());
         let from = Place::Filesystem("/Users/admin/soft/backuppath/syncback1".into());
-        let text = format!("From:\n{}\nTo\n{}\n{}", from.lines(), target.lines(), told(&placed, &target, "1", 250_145_126));
+        let text =
+            format!("From:\n{}\nTo\n{}\n{}", from.lines(), target.lines(), told(&placed, &target, "1", 250_145_126));
         let golden = "\
 From:
     BackupDir: filesystem

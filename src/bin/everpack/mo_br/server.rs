@@ -16,11 +16,14 @@ pub(super) fn login(env: &Env) -> Result<Login> {
     let port = match line.unquoted("port") {
         None => settings.port.unwrap_or(DEFAULT_PORT),
         Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
-            Error::invalid(format!("--port {port}: a port is a number from 1 to 65535; MatrixOne's is 6001 unless configured"))
+            Error::invalid(format!(
+                "--port {port}: a port is a number from 1 to 65535; MatrixOne's is 6001 unless configured"
+            ))
         })?,
     };
     let user = line.text("user").map(str::to_owned).or_else(|| settings.user.clone());
-    let user = user.ok_or_else(|| Error::invalid("--user is missing: for example `root`, or `acc1#admin` of a tenant"))?;
+    let user =
+        user.ok_or_else(|| Error::invalid("--user is missing: for example `root`, or `acc1#admin` of a tenant"))?;
     let password = password(env, &user)?;
     Ok(Login { host, port, user, password, tls: Tls::Off })
 }
@@ -40,7 +43,9 @@ fn password(env: &Env, user: &str) -> Result<Secret> {
     if std::io::stdin().is_terminal() {
         return crate::password::ask(&format!("Password of {}: ", crate::output::one_line(user)));
     }
-    let message = format!("no password for {user}: set {PASSWORD_VARIABLE}, name a `password_file` in mo_br.toml, or give --password");
+    let message = format!(
+        "no password for {user}: set {PASSWORD_VARIABLE}, name a `password_file` in mo_br.toml, or give --password"
+    );
     Err(Error::invalid(message))
 }
 

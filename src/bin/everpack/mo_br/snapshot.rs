@@ -4,8 +4,8 @@ use everpack::error::{Error, Result};
 use everpack::matrixone::client::Client;
 use everpack::matrixone::login::Secret;
 use everpack::matrixone::sql::{
-    Asker, NewAccount, SHOW_SNAPSHOTS, SnapshotFilter, SnapshotLevel, SnapshotRestore, SnapshotRow, Step, create_snapshot,
-    drop_snapshot, restore_snapshot,
+    Asker, NewAccount, SHOW_SNAPSHOTS, SnapshotFilter, SnapshotLevel, SnapshotRestore, SnapshotRow, Step,
+    create_snapshot, drop_snapshot, restore_snapshot,
 };
 
 use super::Env;
@@ -14,7 +14,8 @@ use super::server::{connect, required};
 use super::tables::padded;
 
 /// Columns of `snapshot show`.
-const HEADER: [&str; 6] = ["SNAPSHOT NAME", "TIMESTAMP", "SNAPSHOT LEVEL", "ACCOUNT NAME", "DATABASE NAME", "TABLE NAME"];
+const HEADER: [&str; 6] =
+    ["SNAPSHOT NAME", "TIMESTAMP", "SNAPSHOT LEVEL", "ACCOUNT NAME", "DATABASE NAME", "TABLE NAME"];
 
 pub(super) async fn run(env: &Env, verb: Verb) -> Result<()> {
     match verb {
@@ -81,7 +82,9 @@ pub(super) fn new_account(env: &Env) -> Result<Option<NewAccount>> {
     let Some(name) = owned(env, "new_account") else {
         let lone = ["new_admin_name", "new_admin_password"].into_iter().find(|flag| env.line.text(flag).is_some());
         return match lone {
-            Some(flag) => Err(Error::invalid(format!("--{flag} goes with --new_account: the account that is to be made"))),
+            Some(flag) => {
+                Err(Error::invalid(format!("--{flag} goes with --new_account: the account that is to be made")))
+            }
             None => Ok(None),
         };
     };

@@ -113,8 +113,7 @@ fn break_words(words: &[&str], limit: usize) -> Vec<String> {
 /// A table with lines around it and below its header.
 pub(super) fn bordered(header: &[&str], rows: &[Vec<Cell>]) -> String {
     let header: Vec<(Vec<String>, usize)> = header.iter().map(|name| (vec![(*name).to_owned()], width(name))).collect();
-    let rows: Vec<Vec<(Vec<String>, usize)>> =
-        rows.iter().map(|row| row.iter().map(Cell::lines).collect()).collect();
+    let rows: Vec<Vec<(Vec<String>, usize)>> = rows.iter().map(|row| row.iter().map(Cell::lines).collect()).collect();
     let mut widths = vec![0; header.len()];
     for row in std::iter::once(&header).chain(&rows) {
         widths.iter_mut().zip(row).for_each(|(widest, (_, width))| *widest = (*widest).max(*width));

@@ -3,8 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 
-const HEADER: [&str; 8] =
-    ["ID", "SIZE", "PATH", "AT TIME", "DURATION", "COMPLETE TIME", "BACKUPTS", "BACKUPTYPE"];
+const HEADER: [&str; 8] = ["ID", "SIZE", "PATH", "AT TIME", "DURATION", "COMPLETE TIME", "BACKUPTS", "BACKUPTYPE"];
 
 fn row(cells: [&str; 8]) -> Vec<Cell> {
     cells.into_iter().map(Cell::from).collect()
@@ -114,7 +113,9 @@ fn pitrs_look_as_documented() {
     assert_eq!(table.lines().nth(1), Some(golden));
     assert_eq!(
         table.lines().next(),
-        Some("PITR NAME\t   CREATED TIME    \t   MODIFIED TIME   \tPITR LEVEL\tACCOUNT NAME\tDATABASE NAME\tTABLE NAME\tPITR LENGTH\tPITR UNIT ")
+        Some(
+            "PITR NAME\t   CREATED TIME    \t   MODIFIED TIME   \tPITR LEVEL\tACCOUNT NAME\tDATABASE NAME\tTABLE NAME\tPITR LENGTH\tPITR UNIT "
+        )
     );
 }
 

@@ -87,29 +87,47 @@ async fn known_of(repository: &Repository, backup: &BackupInfo, place: Option<&P
 /// In a repository nothing needs to be merged: every backup is complete, and deleting those before it does it no harm.
 pub(super) async fn merge(env: &Env) -> Result<()> {
     let begun = SystemClock.now();
-    let id = given_id(&env.line).ok_or_else(|| Error::invalid("merge: the ID of the backup is missing; `mo_br list` shows them"))?;
+    let id = given_id(&env.line)
+        .ok_or_else(|| Error::invalid("merge: the ID of the backup is missing; `mo_br list` shows them"))?;
     let keys = Keys::given(&env.line, "");
     let target = env.line.unquoted("target_path").or(env.line.unquoted("path"));
-    let target = target.map(PathBuf::from).ok_or_else(|| Error::invalid("merge: --target_path is missing: the directory that gets the full backup"))?;
+    let target = target
+        .map(PathBuf::from)
+        .ok_or_else(|| Error::invalid("merge: --target_path is missing: the directory that gets the full backup"))?;
     let (line, found) = env.find(id, &keys).await?;
     let merged = Uuid::now_v7().to_string();
-    let output = std::path::absolute(target.join(format!("full-{merged}"))).map_err(|error| Error::io("merge", error))?;
+    let output =
+        std::path::absolute(target.join(format!("full-{merged}"))).map_err(|error| Error::io("merge", error))?;
     let scratch = restore::Scratch::beside(&output)?;
     let (repository, backup) = match found {
         Found::Stored { repository, backup } => (repository, backup),
         Found::Tree(tree) => restore::import_for_now(env, &scratch, &tree).await?,
     };
-    let options = ExportOptions { tree: None, framed: is_framed(&repository, &backup).await?, mode: TargetMode::New, fast: false, memory: env.globals.memory };
+    let options = ExportOptions {
+        tree: None,
+        framed: is_framed(&repository, &backup).await?,
+        mode: TargetMode::New,
+        fast: false,
+        memory: env.globals.memory,
+    };
     let exported = export(&repository, &backup, &output, &options, env.progress.watch()).await?;
     if let Some(damaged) = exported.damaged.first() {
-        let message = format!("merge {id}: {} files are damaged, first {}: {}", exported.damaged_count, damaged.path, damaged.message);
+        let message = format!(
+            "merge {id}: {} files are damaged, first {}: {}",
+            exported.damaged_count, damaged.path, damaged.message
+        );
         return Err(Error::corrupt(message));
     }
     exported.remarks.iter().for_each(|remark| env.note(remark));
     let written = exported.files;
     let backup_ts = match &line {
         Some(super::meta::MetaLine::Ours(record)) => record.backup_ts.clone(),
-        _ => query::show(&repository, &backup).await?.facts.into_iter().find(|(name, _)| name == facts::BACKUP_TS).map_or_else(String::new, |(_, ts)| ts),
+        _ => query::show(&repository, &backup)
+            .await?
+            .facts
+            .into_iter()
+            .find(|(name, _)| name == facts::BACKUP_TS)
+            .map_or_else(String::new, |(_, ts)| ts),
     };
     drop(scratch);
     let finished = SystemClock.now();
@@ -161,14 +179,17 @@ mod tests {
         let text = summary("i", Path::new("/b/full-i"), 3, 12_345_678, 1_500_000_000);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[1], "Backup Merge Summary");
-        assert_eq!(lines[3..10], [
-            "Merged ID:    i",
-            "Output Path:  /b/full-i",
-            "Total Files:  3",
-            "Total Size:   12 MB",
-            "Copied:       3",
-            "Skipped:      0",
-            "Duration:     1.5s"
-        ]);
+        assert_eq!(
+            lines[3..10],
+            [
+                "Merged ID:    i",
+                "Output Path:  /b/full-i",
+                "Total Files:  3",
+                "Total Size:   12 MB",
+                "Copied:       3",
+                "Skipped:      0",
+                "Duration:     1.5s"
+            ]
+        );
     }
 }

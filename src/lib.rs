@@ -23,7 +23,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`ops`] | verbs: backup, restore, check, forget, prune, replicate, repair, questions; options in, report out |
+//! | [`ops`] | verbs: backup, import, restore, check, forget, prune, replicate, repair, questions; options in, report out |
 //! | [`repo`] | a repository: made, opened, its backups |
 //! | [`source`] | what is backed up: directories, files, buckets |
 //! | [`store`] | a place that keeps objects by name: a directory, a bucket |

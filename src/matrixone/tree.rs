@@ -127,6 +127,15 @@ pub fn parse_sum(bytes: &[u8]) -> Result<BackupSum> {
     })
 }
 
+/// Writes a `tae_sum`, as a server does.
+pub fn write_sum(sum: &BackupSum) -> Vec<u8> {
+    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    let ts = sum.ts.map(|ts| ts.to_string()).unwrap_or_default();
+    let record = [sum.time.as_str(), &sum.bytes.to_string(), &ts, &sum.kind];
+    writer.write_record(record).expect("writing to memory cannot fail");
+    writer.into_inner().expect("writing to memory cannot fail")
+}
+
 /// One row of `mo_meta`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetaRow {

@@ -3,15 +3,20 @@
 //! Follows the checkpoints of every tree in a backup (`tae::closure`) with the repository behind it. An object that the tree's `tae_list` names
 //! counts as there: an incremental tree has it in its base. Nothing is changed; what is missing is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::error::{Error, ErrorKind, Result};
+use super::blocking;
+use crate::codec::FileHasher;
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::ObjectHash;
 use crate::index::Index;
 use crate::repo::{ChunkCache, Entry, EntryKind, EntryStream, Manifest, Piece, Repository, pieces_of};
 use crate::source::display_path;
-use crate::tae::{ClosureReport, FileClass, MetaName, Need, ReadAt, TaeName, TreeView, classify, closure};
+use crate::tae::{
+    CheckpointKind, CheckpointRow, ClosureReport, FileClass, MetaName, MissingObject, Need, ReadAt, TaeName, TreeView,
+    classify, closure, read_checkpoint_rows, read_index,
+};
 
 /// Plain chunks kept while checkpoints are read.
 const CACHE_BYTES: usize = 16 << 20;
@@ -29,12 +34,25 @@ pub(crate) struct Hole {
 
 /// The files of one tree.
 #[derive(Default)]
-struct TreeFiles {
-    checkpoints: BTreeMap<MetaName, Entry>,
-    objects: BTreeMap<TaeName, u64>,
-    /// Objects that `tae_list` names.
+pub(crate) struct TreeFiles {
+    pub(crate) checkpoints: BTreeMap<MetaName, Entry>,
+    pub(crate) objects: BTreeMap<TaeName, u64>,
+    /// Objects that `tae_list` names, and that count as being there.
     listed: BTreeMap<TaeName, u64>,
     list: Option<Entry>,
+}
+
+/// Checkpoint files without which a tree with a hole is whole again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cure {
+    /// The global checkpoint whose objects are missing, and the list that names it.
+    pub(crate) leave_out: Vec<MetaName>,
+}
+
+/// What following the checkpoints of one tree gave.
+pub(crate) struct Verdict {
+    pub(crate) report: ClosureReport,
+    pub(crate) cure: Option<Cure>,
 }
 
 /// Follows the checkpoints of every tree in a backup.
@@ -51,19 +69,74 @@ pub(crate) async fn holes(repository: &Repository, index: &Arc<Index>, backup: &
     let mut holes = Vec::new();
     for (top, mut tree) in trees {
         let reader = Reader::new(repository, index, vec![manifest.clone()]);
-        let found = tokio::task::spawn_blocking(move || {
+        let found = blocking(move || {
             if let Some(list) = tree.list.take() {
                 tree.listed = read_list(&reader.open(&list)?)?;
             }
-            let view = View { top: &top, tree: &tree, reader: &reader };
-            Ok::<_, Error>(tell(&top, &closure(&view)?))
+            let verdict = follow(&top, &tree, &reader)?;
+            Ok::<_, Error>(tell(&top, &verdict))
         });
-        holes.extend(found.await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))??);
+        holes.extend(found.await?);
     }
     Ok(holes)
 }
 
-fn take(trees: &mut BTreeMap<Vec<u8>, TreeFiles>, entry: Entry) {
+/// Follows the checkpoints of one tree, and looks for the cure if they lead nowhere. May block.
+pub(crate) fn follow(top: &[u8], tree: &TreeFiles, reader: &Reader) -> Result<Verdict> {
+    let whole = View { top, tree, reader, without: &[] };
+    let report = closure(&whole)?;
+    let needed = |missing: &&MissingObject| matches!(missing.need, Need::CheckpointIndex | Need::CheckpointData);
+    let lost: BTreeSet<TaeName> = report.missing.iter().filter(needed).map(|missing| missing.name).collect();
+    let cure = match lost.is_empty() || !report.damaged.is_empty() {
+        true => None,
+        false => find_cure(&whole, &lost)?,
+    };
+    Ok(Verdict { report, cure })
+}
+
+/// A global checkpoint that started beside a BACKUP has its file and its row in the merged list, and none of its objects. Without both files the
+/// tree is whole, provided that no other checkpoint is known from them alone: the restored state is that of the checkpoints before.
+fn find_cure(whole: &View<'_>, lost: &BTreeSet<TaeName>) -> Result<Option<Cure>> {
+    let is_broken = |row: &CheckpointRow| -> Result<bool> {
+        if row.kind != CheckpointKind::Global {
+            return Ok(false);
+        }
+        let Some(index) = row.index else { return Ok(true) };
+        if lost.contains(&index.name) {
+            return Ok(true);
+        }
+        let Some(file) = whole.open_object(&index.name)? else { return Ok(false) };
+        Ok(read_index(&file)?.iter().any(|stats| lost.contains(&stats.name)))
+    };
+    let key = |row: &CheckpointRow| (row.start, row.end, row.index.map(|index| index.name));
+    let (mut leave_out, mut dropped, mut kept) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for name in whole.checkpoint_files()? {
+        let rows = read_checkpoint_rows(&whole.open_checkpoint(&name)?)?;
+        let mut broken = false;
+        for row in &rows {
+            broken |= is_broken(row)?;
+        }
+        if broken {
+            leave_out.push(name);
+            dropped.extend(rows);
+        } else {
+            kept.extend(rows.iter().map(key));
+        }
+    }
+    let mut known = true;
+    for row in &dropped {
+        // The checkpoint that BACKUP makes for itself comes after all others and goes with its list.
+        known &= row.kind == CheckpointKind::Backup || kept.contains(&key(row)) || is_broken(row)?;
+    }
+    if leave_out.is_empty() || kept.is_empty() || !known {
+        return Ok(None);
+    }
+    let rest = closure(&View { without: &leave_out, ..*whole })?;
+    Ok(rest.is_complete().then_some(Cure { leave_out }))
+}
+
+/// Adds a file to the tree that it belongs to; trees go by the folder in which their objects lie.
+pub(crate) fn take(trees: &mut BTreeMap<Vec<u8>, TreeFiles>, entry: Entry) {
     let (folder, name) = split(&entry.path);
     let folder = folder.to_vec();
     match classify(&entry.path) {
@@ -86,7 +159,8 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-fn tell(top: &[u8], report: &ClosureReport) -> Vec<Hole> {
+fn tell(top: &[u8], verdict: &Verdict) -> Vec<Hole> {
+    let Verdict { report, cure } = verdict;
     let path = |name: &str| display_path(&[top, if top.is_empty() { b"" } else { b"/" }, name.as_bytes()].concat());
     let missing = report.missing.iter().map(|missing| {
         let what = match missing.need {
@@ -100,8 +174,16 @@ fn tell(top: &[u8], report: &ClosureReport) -> Vec<Hole> {
         } else {
             "is not in the tree"
         };
+        let name = missing.name;
+        let cure = match (&missing.need, cure) {
+            (Need::CheckpointIndex | Need::CheckpointData, Some(_)) => {
+                "; `everpack restore --matrixone … --cure` leaves out the global checkpoint that needs it, and what lists it"
+            }
+            _ => "",
+        };
         let message = format!(
-            "a checkpoint needs it and it {state}: {what}. Take another BACKUP; the one before may have the object"
+            "a checkpoint needs it and it {state}: {what}. `everpack find {name}` tells whether another backup has it, and the running server \
+             may still have it in SHARED: copy it into the tree and back that up again, or take another BACKUP{cure}"
         );
         Hole { path: path(&missing.name.to_string()), message }
     });
@@ -131,15 +213,18 @@ fn read_list(list: &dyn ReadAt) -> Result<BTreeMap<TaeName, u64>> {
     Ok(bytes.split(|byte| *byte == b'\n').filter_map(row).collect())
 }
 
+#[derive(Clone, Copy)]
 struct View<'a> {
     top: &'a [u8],
     tree: &'a TreeFiles,
     reader: &'a Reader,
+    /// Checkpoint files that do not count.
+    without: &'a [MetaName],
 }
 
 impl TreeView for View<'_> {
     fn checkpoint_files(&self) -> Result<Vec<MetaName>> {
-        Ok(self.tree.checkpoints.keys().copied().collect())
+        Ok(self.tree.checkpoints.keys().filter(|name| !self.without.contains(name)).copied().collect())
     }
 
     fn open_checkpoint(&self, name: &MetaName) -> Result<Box<dyn ReadAt + '_>> {
@@ -193,6 +278,22 @@ impl Reader {
             }
         }
         Ok(None)
+    }
+
+    /// All logical bytes of a small file, verified as a whole. `Corrupt` if it is longer than `len_max`.
+    pub(crate) fn read_all(&self, entry: &Entry, len_max: u64) -> Result<Vec<u8>> {
+        let act = || format!("read {}", display_path(&entry.path));
+        if entry.size > len_max {
+            return Err(Error::corrupt(format!("{}: its {} bytes are more than such a file has", act(), entry.size)));
+        }
+        let mut bytes = vec![0; usize::try_from(entry.size).unwrap_or(0)];
+        self.open(entry)?.read_exact_at(0, &mut bytes).context(act)?;
+        let mut hasher = FileHasher::new();
+        hasher.update(&bytes);
+        if hasher.finish() != entry.hash {
+            return Err(Error::corrupt(format!("{}: the bytes are not those of the file's hash", act())));
+        }
+        Ok(bytes)
     }
 
     pub(crate) fn open(&self, entry: &Entry) -> Result<StoredFile<'_>> {

@@ -3,9 +3,11 @@
 //! - [`backup`]: from a source to a committed manifest.
 //! - [`mod@bench`]: what this machine can do.
 //! - [`restore`]: from a manifest to files.
+//! - [`start`]: the same as something a MatrixOne server starts from.
 //! - [`check`]: is everything there and whole?
 //! - [`repair`]: heals what check and scrub found.
 //! - [`mod@forget`]: backups leave the list, come back, are held.
+//! - [`mod@import`]: trees that a server's `BACKUP` wrote, each as a complete backup.
 //! - [`prune`]: gives back the space of what no backup needs.
 //! - [`query`]: what the repository and its backups hold.
 //! - [`mod@replicate`]: chosen backups into another repository.
@@ -17,6 +19,7 @@ pub mod bench;
 pub mod check;
 mod closure;
 pub mod forget;
+pub mod import;
 pub mod live;
 mod prove;
 pub mod prune;
@@ -24,6 +27,7 @@ pub mod query;
 pub mod repair;
 pub mod replicate;
 pub mod restore;
+pub mod start;
 pub(crate) mod target;
 
 pub use prove::prove_lz4;

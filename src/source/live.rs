@@ -46,6 +46,11 @@ pub(crate) fn inspect(root: &Path) -> Liveness {
     liveness
 }
 
+/// A file by which a running server keeps others out of its data directory.
+pub(crate) fn locked_file(data_dir: &Path) -> Option<PathBuf> {
+    inspect(data_dir).locked
+}
+
 /// The first locked file below a directory whose name says that it is a lock.
 fn find_lock(directory: PathBuf, locks: &HashSet<Lock>) -> Option<PathBuf> {
     let mut directories = vec![directory];

@@ -31,6 +31,7 @@ pub(crate) use peek::Peeked;
 pub use bucket::{BucketAccess, BucketObject, BucketOptions, BucketSource};
 pub(crate) use directory::read_full_at;
 pub use directory::{DirectoryOptions, DirectorySource};
+pub(crate) use live::locked_file;
 pub use store_bucket::StoreBucket;
 
 /// One file, directory or symbolic link of a source.

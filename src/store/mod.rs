@@ -24,6 +24,7 @@ mod open;
 mod probe;
 mod reader;
 mod single_writer;
+mod upload;
 mod writer;
 
 pub use layout::{Folder, KeySlot, ObjectPath, StoredObject};
@@ -32,6 +33,7 @@ pub use open::StoreOptions;
 pub use probe::{Ability, StoreAbilities, confirm_create_only, probe};
 pub use reader::{OBJECT_LEN_MAX, ObjectInfo, ObjectStream, StoreReader};
 pub use single_writer::{Holder, SingleWriter};
+pub use upload::Upload;
 pub use writer::{Put, Store};
 
 #[cfg(test)]

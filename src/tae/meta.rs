@@ -164,6 +164,11 @@ impl ObjectMeta {
         self.slots.iter().map(|range| Slot { bytes: &self.decoded[range.clone()] })
     }
 
+    /// Where each slot lies in the decoded meta.
+    pub(super) fn slot_ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        self.slots.iter().cloned()
+    }
+
     /// The slot that holds table data; there is always one.
     pub(super) fn data(&self) -> Slot<'_> {
         Slot { bytes: &self.decoded[self.slots[0].clone()] }

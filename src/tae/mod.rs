@@ -12,18 +12,20 @@
 //! | what does it hold? | [`mod@describe`], [`list_extents`] |
 //! | what do checkpoints name? | [`read_checkpoint_rows`], [`read_index`], [`read_object_rows`] |
 //! | is a tree complete? | [`mod@closure`] |
+//! | will a server restored from it survive a restart? | [`zero_lsns`] |
 //!
 //! Rules of this folder:
 //! * All bytes are hostile. No length is believed before it is compared with what is there; nothing panics.
 //! * Three outcomes are kept apart. *Failing to read* is an error. *Not being an object* is [`NotTae`], and such a file
 //!   is backed up as opaque bytes. *Damage* is a finding.
 //! * Formats: releases 1.0 to 4.2. Rows of checkpoints are followed for version 13, release 2.1 and later.
-//! * Nothing is ever encoded again from what was decoded: vectors keep stale bytes that no value shows.
+//! * Nothing is ever encoded again from what was decoded: vectors keep stale bytes that no value shows. [`zero_lsns`] overwrites cells.
 
 mod checkpoint;
 mod closure;
 mod describe;
 mod framing;
+mod lsn;
 mod meta;
 mod name;
 mod object;
@@ -50,6 +52,7 @@ pub use describe::{BlockDescription, ColumnDescription, ObjectDescription, Objec
 pub use framing::{
     FRAMING_PROBE_LEN, Framer, Unframed, Unframer, logical_len, looks_framed, physical_len, physical_offset,
 };
+pub use lsn::zero_lsns;
 pub use meta::Extent;
 pub use name::{FileClass, MetaKind, MetaName, TaeName, Ts, classify};
 pub use object::{DataExtent, NotTae, ObjectLayout, Owner};

@@ -10,7 +10,7 @@ use super::*;
 use crate::error::{Error, Result};
 
 /// The unpacked captures, or a visible line and nothing.
-fn real_data(test: &str) -> Option<PathBuf> {
+pub(super) fn real_data(test: &str) -> Option<PathBuf> {
     crate::testing::data::captures(test).map(Path::to_owned)
 }
 
@@ -59,8 +59,14 @@ fn is_framed(physical: &[u8]) -> bool {
     looks_framed(&physical[..physical.len().min(FRAMING_PROBE_LEN)], physical.len() as u64)
 }
 
+/// Every file of every `ckp/`.
+pub(super) fn checkpoint_files(data: &Path) -> Vec<PathBuf> {
+    let files = trees(data).into_iter().flat_map(|tree| files(&tree.root.join("ckp")));
+    files.filter(|path| matches!(class(path), FileClass::CheckpointMeta(_))).collect()
+}
+
 /// The logical bytes of a file.
-fn logical(path: &Path) -> Vec<u8> {
+pub(super) fn logical(path: &Path) -> Vec<u8> {
     let physical = fs::read(path).unwrap();
     if !is_framed(&physical) {
         return physical;

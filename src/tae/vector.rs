@@ -84,6 +84,13 @@ impl<'a> Vector<'a> {
         Ok(Self { data_type, rows, cell_len, is_constant, cells, area, nulls: null_words(nulls, version)? })
     }
 
+    /// Where the cells lie in the content that was parsed.
+    pub(super) fn cells_range(&self) -> std::ops::Range<usize> {
+        // Type and version, class, type, row count, length of the data.
+        const AT: usize = EntryHeader::LEN + 1 + 16 + 4 + 4;
+        AT..AT + self.cells.len()
+    }
+
     /// Type of the column.
     pub fn data_type(&self) -> DataType {
         self.data_type

@@ -11,8 +11,8 @@ use everpack::ops::restore::Framing;
 use everpack::units::{MIB, parse_bytes};
 
 use crate::commands::{
-    backup, bench, cat, check, completions, diff, find, forget, hold, init, list, ls, man, probe, prune, release,
-    repair, replicate, restore, show, stats, tae, unforget,
+    backup, bench, cat, check, completions, diff, find, forget, hold, import, init, list, ls, man, probe, prune,
+    release, repair, replicate, restore, show, stats, tae, unforget,
 };
 
 const LONG_ABOUT: &str = "\
@@ -32,6 +32,9 @@ const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 done with findings (damage), 3 done in part, 4 busy, 5 wrong key.
 Options may also be set in everpack.toml (keys are the long option names, a table per command) and in the environment.
 `everpack COMMAND --help` explains a command with an example.";
+
+/// The repository if nobody names one.
+pub(crate) const DEFAULT_REPO: &str = "./everpack-repo";
 
 /// A deduplicating backup store for MatrixOne and other files.
 #[derive(Debug, Parser)]
@@ -55,7 +58,7 @@ pub(crate) struct Cli {
 pub(crate) struct Globals {
     /// The repository: a path, file://, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix.
     #[arg(short, long, global = true, value_name = "URL", env = "EVERPACK_REPO", hide_env_values = true)]
-    #[arg(default_value = "./everpack-repo")]
+    #[arg(default_value = DEFAULT_REPO)]
     pub(crate) repo: String,
     /// Print one JSON document; progress becomes JSON lines on standard error.
     #[arg(long, global = true)]
@@ -108,6 +111,7 @@ pub(crate) struct StoreArgs {
 pub(crate) enum Command {
     Init(init::InitArgs),
     Backup(backup::BackupArgs),
+    Import(Box<import::ImportArgs>),
     List(list::ListArgs),
     Show(show::ShowArgs),
     Ls(ls::LsArgs),
@@ -130,6 +134,16 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
+    #[command(name = "mo_br", disable_help_flag = true)]
+    MoBr(MoBrArgs),
+}
+
+/// Behave as MatrixOne's mo_br; also by calling everpack by that name.
+#[derive(Debug, Args)]
+pub(crate) struct MoBrArgs {
+    /// What is typed behind mo_br; `everpack mo_br --help` explains it.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORD")]
+    pub(crate) words: Vec<std::ffi::OsString>,
 }
 
 /// What a file is written as.

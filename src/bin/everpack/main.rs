@@ -7,12 +7,14 @@
 //! - [`commands`]: one file per command.
 //! - [`terminal`]: progress; [`output`]: what goes to standard output; [`errors`]: what went wrong and what to do next.
 //! - [`password`]: asked for on the terminal.
+//! - [`mo_br`]: the command line of MatrixOne's own tool, for scripts that call it.
 //! - [`signals`]: the first Ctrl-C stops cleanly, the second at once.
 
 mod args;
 mod commands;
 mod errors;
 mod metrics;
+mod mo_br;
 mod open;
 mod output;
 mod password;
@@ -34,10 +36,19 @@ const RUNTIME_WORKERS: usize = 3;
 
 fn main() -> ExitCode {
     raise_open_files();
-    let cli = match settings::parse(std::env::args_os()) {
+    let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    if let Some(words) = mo_br::called_as(&words) {
+        return mo_br::run(words, None);
+    }
+    let cli = match settings::parse(words) {
         Ok(cli) => cli,
         Err(stop) => return stop.tell(),
     };
+    if let args::Command::MoBr(args) = cli.command {
+        // Its default is for everpack's own commands.
+        let named = Some(cli.globals.repo).filter(|repo| repo != args::DEFAULT_REPO);
+        return mo_br::run(args.words, named);
+    }
     let context = Context::new(&cli.globals);
     let outcome = run(&context, cli);
     context.progress.close();

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use cat::cat;
-pub(crate) use publish::find_entry;
+pub(crate) use publish::{find_entry, finish};
 
 use super::target::Target;
 pub use super::target::TargetMode;
@@ -32,7 +32,7 @@ use crate::id::ObjectHash;
 use crate::ops::blocking;
 use crate::progress::{Event, Monitor, Phase};
 use crate::repo::{
-    BackupInfo, Entry, EntryKind, EntryStream, Repository, Session, SessionRequest, Transform, pieces_of,
+    BackupInfo, Entry, EntryKind, EntryStream, Manifest, Repository, Session, SessionRequest, Transform, pieces_of,
 };
 use crate::source::display_path;
 use crate::units::MIB;
@@ -135,7 +135,7 @@ pub struct RestoreReport {
 const DAMAGED_NAMES: usize = 1000;
 
 impl RestoreReport {
-    fn new(id: ObjectHash) -> Self {
+    pub(crate) fn new(id: ObjectHash) -> Self {
         Self {
             id,
             files: 0,
@@ -151,7 +151,7 @@ impl RestoreReport {
         }
     }
 
-    fn add_damaged(&mut self, path: &[u8], message: String) {
+    pub(crate) fn add_damaged(&mut self, path: &[u8], message: String) {
         self.damaged_count += 1;
         if self.damaged.len() < DAMAGED_NAMES {
             self.damaged.push(DamagedFile { path: display_path(path), message });
@@ -186,7 +186,7 @@ pub async fn restore(
 }
 
 /// Registers, so that no prune deletes what we are about to read. A repository that cannot be written is read all the same.
-async fn open_session(repository: &Repository, report: &mut RestoreReport) -> Option<Session> {
+pub(crate) async fn open_session(repository: &Repository, report: &mut RestoreReport) -> Option<Session> {
     let request = SessionRequest::for_work(Purpose::Restore);
     match Session::open(repository, request).await {
         Ok(session) => Some(session),
@@ -223,9 +223,47 @@ async fn run(
     }
     monitor.event(Event::Begin { phase: Phase::Restoring, bytes, items });
 
-    let mut entries = EntryStream::of_segments(repository, &index, selection.segments(&manifest));
-    let mut planner = window::Planner::new(Arc::clone(&target), options.clone());
-    let fetcher = fetch::Fetcher::new(repository, &index, options.memory, Arc::clone(monitor))?;
+    let job = Job { repository, index: &index, manifest: &manifest, target: &target, options, monitor };
+    let selected = write_entries(&job, selection, None, report).await?;
+    if selected == 0 && !selection.is_everything() {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "nothing in the backup is of that path or pattern; `everpack ls -R` shows what is",
+        ));
+    }
+    if options.delete_extra && options.mode != TargetMode::New && selection.is_everything() {
+        publish::remove_extra(repository, &index, &manifest, &target, report).await?;
+    }
+    publish::finish(target, report).await?;
+    monitor.event(Event::End { phase: Phase::Restoring });
+    Ok(())
+}
+
+/// Says of each entry where and how it is written; `None` for one that is not.
+pub(crate) type Place<'a> = &'a (dyn Fn(Entry) -> Option<Entry> + Send + Sync);
+
+/// What a restore works on.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a> {
+    pub(crate) repository: &'a Repository,
+    pub(crate) index: &'a Arc<crate::index::Index>,
+    pub(crate) manifest: &'a Manifest,
+    pub(crate) target: &'a Arc<Target>,
+    pub(crate) options: &'a RestoreOptions,
+    pub(crate) monitor: &'a Arc<dyn Monitor>,
+}
+
+/// Writes what is wanted of a manifest into an open target; gives the number of entries. The target still has to be finished.
+async fn write_entries(
+    job: &Job<'_>,
+    selection: &select::Selection,
+    place: Option<Place<'_>>,
+    report: &mut RestoreReport,
+) -> Result<u64> {
+    let Job { repository, index, manifest, target, options, monitor } = *job;
+    let mut entries = EntryStream::of_segments(repository, index, selection.segments(manifest));
+    let mut planner = window::Planner::new(Arc::clone(target), options.clone());
+    let fetcher = fetch::Fetcher::new(repository, index, options.memory, Arc::clone(monitor))?;
     let mut selected: u64 = 0;
     while let Some(segment) = entries.next().await {
         let segment = match segment {
@@ -246,6 +284,12 @@ async fn run(
             if !selection.wants(&entry) {
                 continue;
             }
+            let Some(entry) = (match place {
+                Some(place) => place(entry),
+                None => Some(entry),
+            }) else {
+                continue;
+            };
             selected += 1;
             match entry.kind {
                 EntryKind::Directory => {
@@ -256,30 +300,20 @@ async fn run(
                     target.make_symlink(&entry.path, &entry.link_target, &attributes(&entry))?;
                     report.symlinks += 1;
                 }
-                EntryKind::File => {
-                    plan_file(repository, &index, &mut planner, &fetcher, &target, entry, report).await?
-                }
+                EntryKind::File => plan_file(repository, index, &mut planner, &fetcher, target, entry, report).await?,
             }
         }
     }
     if let Some(window) = planner.take_window() {
-        fetcher.run(window, &target, options, report).await?;
+        fetcher.run(window, target, options, report).await?;
     }
-    let kept = planner.kept();
-    if selected == 0 && !selection.is_everything() {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            "nothing in the backup is of that path or pattern; `everpack ls -R` shows what is",
-        ));
-    }
-    drop(planner);
-    report.bytes_kept += kept;
-    if options.delete_extra && options.mode != TargetMode::New && selection.is_everything() {
-        publish::remove_extra(repository, &index, &manifest, &target, report).await?;
-    }
-    publish::finish(target, report).await?;
-    monitor.event(Event::End { phase: Phase::Restoring });
-    Ok(())
+    report.bytes_kept += planner.kept();
+    Ok(selected)
+}
+
+/// Writes entries of a backup where `place` says, into an open target, which the caller finishes.
+pub(crate) async fn write_placed(job: &Job<'_>, place: Place<'_>, report: &mut RestoreReport) -> Result<u64> {
+    write_entries(job, &select::Selection::new(&[], &[])?, Some(place), report).await
 }
 
 /// Adds a file to the window, run of pieces by run of pieces; works the window off whenever it is full.

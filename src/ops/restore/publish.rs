@@ -177,7 +177,7 @@ pub(super) async fn remove_extra(
 }
 
 /// Makes names durable and sets the attributes of directories.
-pub(super) async fn finish(target: Arc<Target>, report: &mut RestoreReport) -> Result<()> {
+pub(crate) async fn finish(target: Arc<Target>, report: &mut RestoreReport) -> Result<()> {
     let target = Arc::into_inner(target).ok_or_else(|| Error::invalid("the target is still being written"))?;
     let finished = blocking(move || target.finish()).await?;
     if finished.owners_not_restored > 0 {

@@ -34,12 +34,22 @@ impl Target {
     ///
     /// All files must have been published, discarded or dropped.
     pub(crate) fn finish(self) -> Result<TargetReport> {
+        let sweep = self.shared.mode != TargetMode::New;
+        self.finish_swept(sweep)
+    }
+
+    /// The same for a directory that holds much else: nothing but what was written is looked at.
+    pub(crate) fn finish_unswept(self) -> Result<TargetReport> {
+        self.finish_swept(false)
+    }
+
+    fn finish_swept(self, sweep: bool) -> Result<TargetReport> {
         if Arc::strong_count(&self.shared) != 1 {
             let message = format!("finish the restore into {}: files are still being written", self.shared.location);
             return Err(Error::invalid(message));
         }
         lock(&self.shared.open).clear();
-        let stale_removed = if self.shared.mode == TargetMode::New { 0 } else { self.sweep()? };
+        let stale_removed = if sweep { self.sweep()? } else { 0 };
         self.finish_directories()?;
         Ok(TargetReport {
             owners_not_restored: self.shared.owners_not_restored.load(Ordering::Relaxed),

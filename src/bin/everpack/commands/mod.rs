@@ -11,6 +11,7 @@ pub(crate) mod find;
 pub(crate) mod forget;
 pub(crate) mod hold;
 pub(crate) mod html;
+pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod live;
@@ -76,6 +77,9 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit> {
     match command {
         Command::Init(args) => init::run(context, args).await,
         Command::Backup(args) => backup::run(context, args).await,
+        Command::Import(args) => import::run(context, *args).await,
+        // Runs before a context is made.
+        Command::MoBr(_) => Ok(Exit::Done),
         Command::List(args) => list::run(context, args).await,
         Command::Show(args) => show::run(context, args).await,
         Command::Ls(args) => ls::run(context, args).await,

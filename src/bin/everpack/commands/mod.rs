@@ -22,6 +22,7 @@ pub(crate) mod repair;
 pub(crate) mod replicate;
 pub(crate) mod restore;
 pub(crate) mod show;
+pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod tae;
 pub(crate) mod unforget;

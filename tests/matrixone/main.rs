@@ -16,3 +16,4 @@ mod live;
 mod mariadb;
 mod played;
 mod real;
+mod statements;

@@ -1,6 +1,6 @@
-//! Every statement of ours against a real MatrixOne: `EVERPACK_TEST_MATRIXONE` names one that may be thrown away, as `host:port`, with the
-//! password 111 of its `root`. Accounts, databases, snapshots and PITRs are made, restored over and dropped in it.
+//! Every statement of ours against a real server: `EVERPACK_TEST_MO_SERVICE` names its binary. Visible skip otherwise.
 
+use std::path::Path;
 use std::time::Duration;
 
 use everpack::clock::{Clock, SystemClock};
@@ -12,26 +12,21 @@ use everpack::matrixone::sql::{
     SnapshotLevel, SnapshotRestore, Step,
 };
 use everpack::matrixone::tree;
+use everpack::ops::drill::{DrillBackend, FreshServer};
 use everpack::tae::Ts;
 use everpack::testing::data;
 
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// One of our own, which may be thrown away; its root has the password that a new server gives it.
 struct Server {
-    place: String,
+    server: FreshServer,
 }
 
 impl Server {
-    fn named(test: &str) -> Option<Self> {
-        match std::env::var("EVERPACK_TEST_MATRIXONE") {
-            Ok(place) => Some(Self { place }),
-            Err(_) => {
-                data::skip(test, "matrixone", "EVERPACK_TEST_MATRIXONE names no server");
-                None
-            }
-        }
-    }
-
     fn login(&self, user: &str, password: &str) -> Login {
-        let login = Login::parse_url(&format!("matrixone://{user}@{}", self.place)).unwrap();
+        let port = self.server.login().port;
+        let login = Login::parse_url(&format!("matrixone://{user}@127.0.0.1:{port}")).unwrap();
         Login { password: Secret::new(password), ..login }
     }
 
@@ -58,22 +53,7 @@ async fn send(client: &mut Client, make: impl FnOnce(&sql::Asker<'_>) -> Result<
     client.run_steps(&steps).await
 }
 
-/// Leaves nothing of an earlier run that was killed.
-async fn clean(client: &mut Client) {
-    for pitr in client.pitrs().await.unwrap() {
-        send(client, |asker| sql::drop_pitr(asker, &pitr.name)).await.unwrap();
-    }
-    for snapshot in client.snapshots().await.unwrap() {
-        send(client, |asker| sql::drop_snapshot(asker, &snapshot.name)).await.unwrap();
-    }
-    for account in ["ep-1", "ep-2", "ep-3", "ep-4"] {
-        client.run(&format!("drop account if exists `{account}`")).await.unwrap();
-    }
-    client.run("drop database if exists ep_shop").await.unwrap();
-}
-
 async fn prepare(client: &mut Client) {
-    clean(client).await;
     for sql in [
         "create database ep_shop",
         "create table ep_shop.orders(id int primary key)",
@@ -86,7 +66,13 @@ async fn prepare(client: &mut Client) {
 
 #[tokio::test]
 async fn a_real_server_understands_every_statement() {
-    let Some(server) = Server::named("statements at a real server") else { return };
+    let Some(binary) = std::env::var_os("EVERPACK_TEST_MO_SERVICE") else {
+        data::skip("statements at a real server", "matrixone", "EVERPACK_TEST_MO_SERVICE names no server");
+        return;
+    };
+    let scratch = tempfile::tempdir().unwrap();
+    let started = FreshServer::start(Path::new(&binary), scratch.path(), DrillBackend::DiskEndpoint, PATIENCE).await;
+    let server = Server { server: started.unwrap() };
     logins(&server).await;
     let mut client = server.root().await;
     client.require_matrixone().await.unwrap();
@@ -96,7 +82,6 @@ async fn a_real_server_understands_every_statement() {
     points_in_time(&mut client).await;
     tenants(&server).await;
     backups(&server, &mut client).await;
-    clean(&mut client).await;
 }
 
 async fn logins(server: &Server) {

@@ -17,3 +17,4 @@ mod mariadb;
 mod played;
 mod real;
 mod scale;
+mod statements;

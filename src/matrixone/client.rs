@@ -104,7 +104,8 @@ impl Client {
         if login.user.is_empty() {
             return Err(Error::invalid("no user to log in as").context(act()));
         }
-        let connection = match tokio::time::timeout(CONNECT_PATIENCE, Conn::new(options(login))).await {
+        let options = options(login).context(act)?;
+        let connection = match tokio::time::timeout(CONNECT_PATIENCE, Conn::new(options)).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return Err(login_error(login, error).context(act())),
             Err(_) => {
@@ -334,16 +335,18 @@ fn text_of(value: Value) -> Option<String> {
     }
 }
 
-fn options(login: &Login) -> OptsBuilder {
+fn options(login: &Login) -> Result<OptsBuilder> {
     let tls = match &login.tls {
         Tls::Off => None,
         Tls::Required { ca: None } => Some(SslOpts::default()),
         Tls::Required { ca: Some(ca) } => {
-            Some(SslOpts::default().with_disable_built_in_roots(true).with_root_certs(vec![ca.clone().into()]))
+            let certificates = std::fs::read(ca)
+                .map_err(|error| Error::io(format!("read the authority's certificate {}", ca.display()), error))?;
+            Some(SslOpts::default().with_disable_built_in_roots(true).with_root_certs(vec![certificates.into()]))
         }
     };
     let password = (!login.password.is_empty()).then(|| login.password.reveal().to_owned());
-    OptsBuilder::default()
+    let options = OptsBuilder::default()
         .ip_or_hostname(login.host.clone())
         .tcp_port(login.port)
         .user(Some(login.user.clone()))
@@ -354,7 +357,8 @@ fn options(login: &Login) -> OptsBuilder {
         .wait_timeout(Some(WAIT_SECONDS))
         .tcp_keepalive(Some(KEEP_ALIVE))
         .stmt_cache_size(0)
-        .ssl_opts(tls)
+        .ssl_opts(tls);
+    Ok(options)
 }
 
 fn kind_of(said: &ServerError) -> ErrorKind {
@@ -372,6 +376,8 @@ fn kind_of(said: &ServerError) -> ErrorKind {
 fn login_error(login: &Login, error: mysql_async::Error) -> Error {
     use ErrorKind::{Invalid, Unavailable, Unsupported};
     let not_a_server = "what listens there does not speak the MySQL protocol: name the port of MatrixOne's SQL, 6001 unless configured";
+    let no_proof = "TLS: the server's certificate does not prove that it is this host: name its authority's certificate, and the host as it \
+                    stands in the certificate";
     match error {
         mysql_async::Error::Server(said) => {
             let said = ServerError { code: said.code, message: said.message };
@@ -398,11 +404,13 @@ fn login_error(login: &Login, error: mysql_async::Error) -> Error {
             "it closed the connection before the login was done: it may be starting, stopping, or full",
         ),
         mysql_async::Error::Driver(other) => Error::with_source(Invalid, not_a_server, other),
-        mysql_async::Error::Io(IoError::Tls(cause)) => Error::with_source(
-            Unavailable,
-            "TLS: the server's certificate does not prove that it is this host; name its authority (--tls-ca FILE) or the host as the certificate does",
-            cause,
-        ),
+        mysql_async::Error::Io(IoError::Tls(cause)) => Error::with_source(Unavailable, no_proof, cause),
+        // The handshake of TLS fails as any reading from a connection does.
+        mysql_async::Error::Io(IoError::Io(cause))
+            if login.tls != Tls::Off && matches!(cause.kind(), std::io::ErrorKind::InvalidData) =>
+        {
+            Error::with_source(Unavailable, no_proof, cause)
+        }
         mysql_async::Error::Io(IoError::Io(cause)) => {
             use std::io::ErrorKind as Io;
             let (kind, message) = match cause.kind() {
@@ -436,8 +444,10 @@ fn refusal(login: &Login, said: &ServerError) -> String {
     if said.code == ServerError::ACCESS_DENIED && text.to_ascii_lowercase().contains("ssl") || is_tls_demand(said) {
         "the server takes encrypted connections only: connect with TLS".to_owned()
     } else if said.code == ServerError::ACCESS_DENIED {
+        // MariaDB says no more than this to whoever comes without TLS where it is demanded.
+        let tls = if login.tls == Tls::Off { ", or a server that takes encrypted connections only" } else { "" };
         format!(
-            "the password is wrong, or {user} may not log in (a suspended account, or an address that is not allowed). The password comes from \
+            "the password is wrong, or {user} may not log in (a suspended account, or an address that is not allowed{tls}). The password comes from \
              --password-file, {} or a login file",
             super::login::PASSWORD_VARIABLE
         )
@@ -453,7 +463,7 @@ fn refusal(login: &Login, said: &ServerError) -> String {
     }
 }
 
-/// MySQL says it with code 3159, MariaDB with text alone.
+/// What MySQL says to whoever comes without TLS where it is demanded.
 fn is_tls_demand(said: &ServerError) -> bool {
     said.code == 3159
         || said.message.contains("insecure transport")

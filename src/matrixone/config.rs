@@ -147,7 +147,8 @@ fn service(kind: ServiceKind, file: &str, table: &Table) -> Result<ServiceConfig
         name.push("-cache");
         caches.push(PathBuf::from(name));
     }
-    let restore = table.get("logservice").and_then(|at| at.get("BootstrapConfig")).and_then(|at| at.get("restore"));
+    // The server's reader takes keys in any case, and both spellings of these are in use.
+    let restore = below(table, &["logservice", "BootstrapConfig", "restore"]);
     let restore_file =
         restore.and_then(|at| at.get("file-path")).and_then(Value::as_str).filter(|path| !path.is_empty());
     Ok(ServiceConfig {
@@ -202,6 +203,14 @@ fn backend_of(entry: &Table, default: &Path) -> Result<Backend> {
             Err(Error::invalid(format!("backend {other:?} is not known here: DISK, DISK-V2, S3, MINIO and MEM are")))
         }
     }
+}
+
+fn below<'a>(table: &'a Table, keys: &[&str]) -> Option<&'a Table> {
+    let mut at = table;
+    for wanted in keys {
+        at = at.iter().find(|(key, _)| key.eq_ignore_ascii_case(wanted))?.1.as_table()?;
+    }
+    Some(at)
 }
 
 fn text_of<'a>(table: &'a Table, key: &str) -> Option<&'a str> {
@@ -306,7 +315,7 @@ mod tests {
         assert_eq!(cn.shared, Backend::Bucket { bucket: "b".into(), prefix: "p/q".into(), endpoint: String::new() });
         assert_eq!(cn.caches, [PathBuf::from("/cache"), PathBuf::from("./mo-data/shared-cache")]);
         let log =
-            service_of("service-type = \"LOG\"\n[logservice.BootstrapConfig.restore]\nfile-path = \"LOCAL:ids\"\n");
+            service_of("service-type = \"LOG\"\n[logservice.BootstrapConfig.Restore]\nfile-path = \"LOCAL:ids\"\n");
         assert_eq!(log.restore_file.as_deref(), Some("LOCAL:ids"));
     }
 

@@ -4,6 +4,7 @@
 //! - [`mod@bench`]: what this machine can do.
 //! - [`restore`]: from a manifest to files.
 //! - [`start`]: the same as something a MatrixOne server starts from.
+//! - [`mod@drill`]: does a server start from it, and answer?
 //! - [`check`]: is everything there and whole?
 //! - [`repair`]: heals what check and scrub found.
 //! - [`mod@forget`]: backups leave the list, come back, are held.
@@ -18,6 +19,7 @@ pub mod backup;
 pub mod bench;
 pub mod check;
 mod closure;
+pub mod drill;
 pub mod forget;
 pub mod import;
 pub mod live;

@@ -12,4 +12,6 @@
 mod recorded;
 
 mod client;
+mod live;
+mod mariadb;
 mod played;

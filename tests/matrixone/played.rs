@@ -5,10 +5,15 @@ use std::time::Duration;
 
 use everpack::error::Error;
 use everpack::matrixone::client::{Client, ServerError};
+use everpack::matrixone::login::Secret;
+use everpack::matrixone::sql::{
+    self, Control, NewAccount, PitrLevel, PitrObject, PitrRange, PitrRestore, SnapshotFilter, SnapshotLevel,
+    SnapshotRestore,
+};
 use everpack::matrixone::tree::{self, ListedFile};
-use everpack::tae::{Framer, Unframer, looks_framed};
+use everpack::tae::{Framer, Ts, Unframer, looks_framed};
 
-use crate::recorded::{Fault, RecordedServer, Recording, Shared};
+use crate::recorded::{Answer, Fault, RecordedServer, Recording, Shared};
 
 fn logical(path: &Path) -> Vec<u8> {
     let bytes = std::fs::read(path).unwrap();
@@ -275,4 +280,107 @@ async fn statements_that_nobody_knows_fail_a_test() {
     let server = RecordedServer::start(Recording::default()).await;
     let mut client = Client::connect(&server.login()).await.unwrap();
     client.run("select 17").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn what_backup_asks_besides_is_answered() {
+    let Some(recording) = Recording::captured("mo_ctl") else { return };
+    let server = RecordedServer::start(recording).await;
+    let mut client = Client::connect(&server.login()).await.unwrap();
+    let ts = Ts::parse(b"1795235280963135674-1").unwrap();
+    for control in [Control::Checkpoint, Control::GlobalCheckpoint, Control::Protect(ts), Control::Unprotect] {
+        client.control(&control).await.unwrap();
+    }
+    let mut bystander = Client::connect(&server.login_as("bk", "111")).await.unwrap();
+    let error = bystander.control(&Control::Checkpoint).await.unwrap_err();
+    assert!(ServerError::of(&error).unwrap().is_privilege(), "{error}");
+    assert_eq!(server.statements().len(), 5);
+}
+
+/// A real server's story, told again by our own statements.
+#[tokio::test]
+async fn snapshots_and_points_in_time_are_asked_for_as_a_real_server_understood() {
+    let Some(recording) = Recording::captured("snapshots and PITR") else { return };
+    let server = RecordedServer::start(recording).await;
+    let mut client = Client::connect(&server.login()).await.unwrap();
+    let asker = client.asker().await.unwrap();
+    let account = |name: &str| sql::create_snapshot(&asker, name, SnapshotLevel::Account, Some("a1")).unwrap();
+    let mut steps = sql::create_snapshot(&asker, "sn_cluster", SnapshotLevel::Cluster, None).unwrap();
+    steps.extend(account("sn_acc"));
+    client.run_steps(&steps).await.unwrap();
+    let snapshots = client.snapshots().await.unwrap();
+    assert_eq!(snapshots.last().unwrap().name, "sn_cluster");
+    let of_account = SnapshotFilter { account: Some("a1".into()), ..SnapshotFilter::default() };
+    let rows = of_account.apply(snapshots.clone()).unwrap();
+    assert!(rows.len() == 1 && rows[0].name == "sn_acc" && rows[0].timestamp == "2026-11-21 04:33:38.262682212");
+
+    let asker = client.asker().await.unwrap();
+    let wanted = SnapshotRestore { name: "nosuch".into(), ..SnapshotRestore::default() };
+    let steps = sql::restore_snapshot(&asker, &wanted, &snapshots).unwrap();
+    let error = client.run_steps(&steps).await.unwrap_err();
+    assert!(ServerError::of(&error).unwrap().message.contains("find 0 snapshot records"), "{error}");
+
+    let asker = client.asker().await.unwrap();
+    let range = |value, unit| PitrRange::new(value, unit).unwrap();
+    let object = |level, account: Option<&str>, database: Option<&str>| PitrObject {
+        level,
+        account: account.map(str::to_owned),
+        database: database.map(str::to_owned),
+        table: None,
+    };
+    let mut steps =
+        sql::create_pitr(&asker, "p_cluster", &object(PitrLevel::Cluster, None, None), &range(1, "h")).unwrap();
+    steps.extend(
+        sql::create_pitr(&asker, "p_acc", &object(PitrLevel::Account, Some("a1"), None), &range(2, "d")).unwrap(),
+    );
+    steps.extend(
+        sql::create_pitr(&asker, "p_db", &object(PitrLevel::Database, None, Some("shop")), &range(10, "d")).unwrap(),
+    );
+    client.run_steps(&steps).await.unwrap();
+    let pitrs = client.pitrs().await.unwrap();
+    let cluster = pitrs.iter().find(|row| row.name == "p_cluster").unwrap();
+    assert_eq!((cluster.level.as_str(), cluster.account.as_str(), cluster.length.as_str()), ("cluster", "*", "1"));
+    let restore = |name: &str, account: Option<&str>, database: Option<&str>| PitrRestore {
+        name: name.into(),
+        timestamp: "2026-11-21 04:33:48".into(),
+        account: account.map(str::to_owned),
+        database: database.map(str::to_owned),
+        ..PitrRestore::default()
+    };
+    for wanted in [
+        restore("p_db", None, Some("shop")),
+        restore("p_acc", Some("a1"), None),
+        restore("p_self", None, None),
+        PitrRestore { cluster: Some("sys".into()), ..restore("p_cluster", None, None) },
+    ] {
+        let asker = client.asker().await.unwrap();
+        let steps = sql::restore_pitr(&asker, &wanted, &pitrs).unwrap();
+        client.run_steps(&steps).await.unwrap();
+    }
+    let asker = client.asker().await.unwrap();
+    let steps =
+        [sql::alter_pitr(&asker, "p_db", &range(5, "d")), sql::drop_pitr(&asker, "p_tab")].map(Result::unwrap).concat();
+    client.run_steps(&steps).await.unwrap();
+    assert_eq!(server.unknown(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_an_earlier_statement_left_is_told_when_a_later_one_fails() {
+    let server = RecordedServer::start(Recording::default()).await;
+    server.answer("create account b admin_name 'adm' identified by 'hunter2'", Answer::Done { affected: 0 });
+    server.answer("restore account a {snapshot = s} to account b", Answer::error(20101, "internal error: no"));
+    let mut client = Client::connect(&server.login()).await.unwrap();
+    let new = NewAccount { name: "b".into(), admin: "adm".into(), password: Secret::new("hunter2") };
+    let wanted = SnapshotRestore {
+        name: "s".into(),
+        account: Some("a".into()),
+        new_account: Some(new),
+        ..SnapshotRestore::default()
+    };
+    let asker = client.asker().await.unwrap();
+    let steps = sql::restore_snapshot(&asker, &wanted, &[]).unwrap();
+    let error = client.run_steps(&steps).await.unwrap_err();
+    assert!(error.to_string().contains("the account b was made and stays"), "{error}");
+    assert!(!format!("{error} {error:?}").contains("hunter2"));
+    assert_eq!(ServerError::of(&error).unwrap().code, 20101);
 }

@@ -12,7 +12,7 @@ use everpack::units::{MIB, parse_bytes};
 
 use crate::commands::{
     backup, bench, cat, check, completions, diff, find, forget, hold, import, init, list, ls, man, probe, prune,
-    release, repair, replicate, restore, show, stats, tae, unforget,
+    release, repair, replicate, restore, show, stats, tae, unforget, verify,
 };
 
 const LONG_ABOUT: &str = "\
@@ -118,7 +118,8 @@ pub(crate) enum Command {
     Cat(cat::CatArgs),
     Find(find::FindArgs),
     Diff(diff::DiffArgs),
-    Restore(restore::RestoreArgs),
+    Restore(Box<restore::RestoreArgs>),
+    Verify(verify::VerifyArgs),
     Check(check::CheckArgs),
     Scrub(check::ScrubArgs),
     Repair(repair::RepairArgs),

@@ -6,6 +6,7 @@
 //! - [`args`]: what is asked for; [`settings`]: the same from `everpack.toml`.
 //! - [`commands`]: one file per command.
 //! - [`terminal`]: progress; [`output`]: what goes to standard output; [`errors`]: what went wrong and what to do next.
+//! - [`password`]: asked for on the terminal.
 //! - [`mo_br`]: the command line of MatrixOne's own tool, for scripts that call it.
 //! - [`signals`]: the first Ctrl-C stops cleanly, the second at once.
 

@@ -4,8 +4,7 @@
 //! which command, and why some are refused, is told in docs/reference/sql.md.
 //!
 //! - [`identifier`], [`string`]: names and strings.
-//! - [`BackupStatement`]: BACKUP.
-//! - [`Control`]: what a backup asks of the server besides.
+//! - BACKUP: [`BackupStatement`]; what a backup asks of the server besides: [`Control`].
 //! - [`create_snapshot`], [`drop_snapshot`], [`restore_snapshot`], [`SnapshotRow`]: snapshots.
 //! - [`create_pitr`], [`alter_pitr`], [`drop_pitr`], [`restore_pitr`], [`PitrRow`]: points in time.
 

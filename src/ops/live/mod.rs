@@ -33,13 +33,14 @@ use super::backup::{BackupOptions, BackupReport, Choice, Making};
 use super::blocking;
 use crate::clock::Clock;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::format::log_record::Purpose;
 use crate::matrixone::client::{Client, ServerError};
 use crate::matrixone::login::Login;
 use crate::matrixone::release::Release;
 use crate::matrixone::sql::{BackupStatement, S3Target};
 use crate::matrixone::tree;
 use crate::progress::{Event, Monitor, Phase};
-use crate::repo::Repository;
+use crate::repo::{Repository, Session, SessionRequest};
 use crate::source::SourceDescription;
 use crate::tae::{TaeName, Ts};
 use arrived::{Arrived, Sides};
@@ -184,8 +185,41 @@ async fn with_client(
     repository.refresh().await?;
     let own = format!("matrixone:{cluster}");
     let name = options.backup.lineage.clone().unwrap_or_else(|| own.clone());
-    let making = Making::begin(repository, Choice::named(&name), &options.backup, monitor).await?;
-    let mut live = Live {
+    // A lineage of another name has another lock, and the cluster is one all the same.
+    let guard = match name == own {
+        true => None,
+        false => Some(lock_cluster(repository, &own, &options.backup).await?),
+    };
+    let work = async {
+        let making = Making::begin(repository, Choice::named(&name), &options.backup, monitor).await?;
+        new_live(repository, options, monitor, client, cluster).run(client, making, warnings).await
+    };
+    let outcome = Session::while_alive(guard.as_ref(), work).await;
+    if let Some(guard) = guard {
+        // One that stays is fenced by the next run.
+        let _closed = guard.close().await;
+    }
+    outcome
+}
+
+async fn lock_cluster(repository: &Repository, name: &str, options: &BackupOptions) -> Result<Session> {
+    let request = SessionRequest {
+        lineage: Some(crate::codec::lineage_id(name)),
+        fence_after: options.fence_after,
+        takeover: options.takeover,
+        ..SessionRequest::for_work(Purpose::Backup)
+    };
+    Session::open(repository, request).await
+}
+
+fn new_live<'a>(
+    repository: &Repository,
+    options: &'a LiveOptions,
+    monitor: &'a Arc<dyn Monitor>,
+    client: &Client,
+    cluster: String,
+) -> Live<'a> {
+    Live {
         options,
         monitor,
         clock: Arc::clone(&repository.environment().clock),
@@ -197,8 +231,7 @@ async fn with_client(
         healed: Vec::new(),
         objects_ahead: 0,
         bytes_ahead: 0,
-    };
-    live.run(client, making, warnings).await
+    }
 }
 
 /// What tells this cluster from others, for as long as it lives: the moment when its account `sys` was made.
@@ -262,7 +295,7 @@ struct Staged {
 }
 
 impl Live<'_> {
-    async fn run(&mut self, client: &mut Client, mut making: Making, mut warnings: Vec<String>) -> Result<LiveReport> {
+    async fn run(mut self, client: &mut Client, mut making: Making, mut warnings: Vec<String>) -> Result<LiveReport> {
         match self.prepare(&mut making, &mut warnings).await {
             Ok(held) => self.ask_and_commit(client, making, held, warnings).await,
             Err(error) => {

@@ -234,7 +234,7 @@ fn ready(tree: Tree, reader: &Reader, options: &StartOptions) -> Result<Contents
         let base = missing.iter().filter(|row| !row.copied).count();
         let names = names(missing.iter().map(|row| row.path.as_str()), missing.len());
         return Err(Error::new(
-            ErrorKind::NotFound,
+            ErrorKind::Corrupt,
             format!(
                 "the tree lacks {} of the {} files that its tae_list names ({base} of them are in an earlier tree that it builds on): {names}. \
                  `everpack import` takes a chain of trees as complete backups; `everpack find NAME` tells whether another backup has one",
@@ -302,6 +302,7 @@ fn refuse(report: &crate::tae::ClosureReport, cure: Option<Vec<MetaName>>, remar
     }
     let missing = if fatal.is_empty() { report.missing.iter().collect() } else { fatal };
     let list = names(missing.iter().map(|missing| missing.name.to_string()), missing.len());
+    let kind = if cure.is_some() { ErrorKind::Invalid } else { ErrorKind::Corrupt };
     let message = match (&missing[0].need, cure) {
         (Need::Table(table), _) => format!(
             "the tree lacks objects of tables (first table {table}), which could not be read after a restore: {list}. `everpack find NAME` tells whether \
@@ -317,7 +318,7 @@ fn refuse(report: &crate::tae::ClosureReport, cure: Option<Vec<MetaName>>, remar
              them; else restore the backup before"
         ),
     };
-    Err(Error::new(ErrorKind::NotFound, message))
+    Err(Error::new(kind, message))
 }
 
 fn names<T: std::fmt::Display>(all: impl Iterator<Item = T>, count: usize) -> String {
@@ -331,7 +332,7 @@ fn names<T: std::fmt::Display>(all: impl Iterator<Item = T>, count: usize) -> St
 fn hk_data(tree: &Tree, reader: &Reader) -> Result<Vec<u8>> {
     let bytes = tree.read(reader, tree::HK_DATA, SMALL_MAX)?.ok_or_else(|| {
         Error::new(
-            ErrorKind::NotFound,
+            ErrorKind::Invalid,
             "the tree has no hakeeper/hk_data: a server starts without it and gives new tables ids that others already have. Take the file \
              from a later BACKUP of the same cluster, put it into the tree, and back that up again",
         )

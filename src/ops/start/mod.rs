@@ -36,6 +36,7 @@ use super::target::Target;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::ObjectHash;
 use crate::index::Index;
+use crate::matrixone::config::Backend;
 use crate::matrixone::release::Release;
 use crate::progress::{Event, Monitor, Phase};
 use crate::repo::{BackupInfo, Entry, EntryKind, Manifest, Repository, Transform};
@@ -194,6 +195,29 @@ impl StartPlan {
     pub fn remarks(&self) -> &[String] {
         &self.contents.remarks
     }
+}
+
+/// How the server that wrote a tree kept it: framed or not, and of which release it was.
+pub(crate) async fn written_as(
+    repository: &Repository,
+    backup: &BackupInfo,
+    options: &StartOptions,
+    monitor: &Arc<dyn Monitor>,
+) -> Result<(bool, Option<Release>)> {
+    let opened = open(repository, backup, monitor).await?;
+    let tree = Tree::find(repository, &opened.index, &opened.manifest, options.tree.as_deref()).await?;
+    let reader = Arc::clone(&opened.reader);
+    super::blocking(move || {
+        // The toml files say it; without them, how the tree itself lay.
+        let cluster = places::cluster_of(&tree, &reader)?;
+        let said = cluster.shared().ok().and_then(|shared| match shared {
+            Backend::Directory { framed, .. } => Some(*framed),
+            _ => None,
+        });
+        let lay = || tree.files.checkpoints.values().any(|entry| entry.transform == Transform::DiskCrc);
+        Ok((said.unwrap_or_else(lay), tree.release(&reader)?))
+    })
+    .await
 }
 
 /// What a backup is read through.

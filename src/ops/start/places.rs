@@ -171,6 +171,13 @@ impl Places {
     }
 }
 
+/// The services that the backup's own toml files describe.
+pub(super) fn cluster_of(tree: &Tree, reader: &Reader) -> Result<ClusterConfig> {
+    let mut files = Files::default();
+    files.add_backup(&read_configs(&tree.config_entries(), reader)?)?;
+    Ok(ClusterConfig { services: files.services })
+}
+
 /// The framing of the log service's LOCAL, by the toml files; that of the server's default if there are none.
 pub(super) async fn log_framing(tree: &Tree, reader: &Arc<Reader>, options: &StartOptions) -> Result<bool> {
     let configs = match options.config.is_empty() {

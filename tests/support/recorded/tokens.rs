@@ -96,9 +96,15 @@ pub fn folded(pieces: &[Piece]) -> Vec<Piece> {
             found.as_slice(),
             [.., Piece::Sign('{'), Piece::Word(word), Piece::Sign('=')] if word == "snapshot"
         );
+        let in_control = matches!(
+            found.as_slice(),
+            [.., Piece::Word(word), Piece::Sign('('), Piece::Text(_), Piece::Sign(',')] if word == "mo_ctl"
+        );
         found.push(match piece {
             Piece::Word(word) | Piece::Name(word) => Piece::Word(word.to_lowercase()),
             Piece::Text(text) if in_clause => Piece::Word(text.to_lowercase()),
+            // The method of mo_ctl is read without regard to case.
+            Piece::Text(text) if in_control => Piece::Text(text.to_lowercase()),
             other => other.clone(),
         });
     }

@@ -69,14 +69,15 @@ pub(crate) fn is_server(source: &std::ffi::OsStr) -> bool {
 
 impl LoginArgs {
     /// Everything that a login needs, asked for on the terminal if it is nowhere else.
-    pub(crate) fn login(&self, url: &str) -> Result<Login> {
+    pub(crate) fn login(&self, context: &Context, url: &str) -> Result<Login> {
         let sources = LoginSources {
             password_file: self.password_file.clone(),
             environment: std::env::var(PASSWORD_VARIABLE).ok().map(Secret::new),
             login_file: self.login_file.clone(),
             tls: if self.tls { Tls::Required { ca: self.tls_ca.clone() } } else { Tls::Off },
         };
-        crate::password::find_login(url, &sources)
+        let watch = context.progress.watch();
+        crate::password::find_login(url, &sources, &|| watch.cancelled())
     }
 }
 
@@ -87,7 +88,7 @@ pub(crate) async fn run(
     options: BackupOptions,
     source: &backup::SourceArgs,
 ) -> Result<Exit> {
-    let login = args.login.login(url)?;
+    let login = args.login.login(context, url)?;
     let bucket_options = source.store_options(&context.globals);
     let options = LiveOptions {
         shared: args.shared.as_deref().map(|shared| Place::parse(shared, &bucket_options)),

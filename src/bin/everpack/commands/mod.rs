@@ -24,9 +24,11 @@ pub(crate) mod repair;
 pub(crate) mod replicate;
 pub(crate) mod restore;
 pub(crate) mod show;
+pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod tae;
 pub(crate) mod unforget;
+pub(crate) mod verify;
 
 use everpack::error::Result;
 
@@ -86,7 +88,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit> {
         Command::Cat(args) => cat::run(context, args).await,
         Command::Find(args) => find::run(context, args).await,
         Command::Diff(args) => diff::run(context, args).await,
-        Command::Restore(args) => restore::run(context, args).await,
+        Command::Restore(args) => restore::run(context, *args).await,
+        Command::Verify(args) => verify::run(context, args).await,
         Command::Check(args) => check::run(context, args.backups, args.read, args.read_data).await,
         Command::Scrub(args) => check::run(context, args.backups, args.read, true).await,
         Command::Replicate(args) => replicate::run(context, *args).await,

@@ -11,6 +11,7 @@ use everpack::units;
 
 use super::Context;
 use super::backup::write_rest;
+use super::start::{self, How, StartArgs};
 use crate::args::FramingArg;
 use crate::errors::Exit;
 use crate::metrics::{self, gauge, gauge_f64};
@@ -23,9 +24,12 @@ a file has its name only once it is whole and durable. A damaged one is named an
 
 The target must be new or empty, unless --delta or --force says otherwise. A restore that was stopped goes on with --delta.
 
+For MatrixOne it writes what a server starts from, where the server's toml files say: --matrixone, --to-bucket; or a BACKUP tree again.
+
   everpack restore latest:shop /restore/night
   everpack restore 41b7e0 /restore/config config etc/launch.toml
-  everpack restore latest /restore/meta --glob '*.ckp'";
+  everpack restore latest:shop --matrixone /data/mo
+  everpack restore latest:shop --to-bucket s3://mo/shared --hk-data ./hk_data";
 
 /// Restore files of a backup into a directory.
 #[derive(Debug, clap::Args)]
@@ -34,15 +38,16 @@ pub(crate) struct RestoreArgs {
     /// An id or its first digits, `latest`, or `latest:LINEAGE`.
     backup: String,
     /// The directory to write to; it is made if it is not there.
-    target: PathBuf,
+    #[arg(required_unless_present_any = ["matrixone", "to_bucket", "as_backup_tree"])]
+    target: Option<PathBuf>,
     /// Only these files, and what is below these directories.
     path: Vec<OsString>,
     /// Only files that match, by name or by whole path; `*` also crosses `/`. May be given several times.
     #[arg(long, value_name = "GLOB")]
     glob: Vec<String>,
-    /// Put on or take off the checksum framing of MatrixOne's DISK backend.
-    #[arg(long, value_enum, default_value_t)]
-    framing: FramingArg,
+    /// Put on or take off the checksum framing of MatrixOne's DISK backend [default: as-stored; with --as-backup-tree: raw].
+    #[arg(long, value_enum)]
+    framing: Option<FramingArg>,
     /// The target holds an earlier state: compare, and write what differs.
     #[arg(long, conflicts_with = "force")]
     delta: bool,
@@ -55,6 +60,8 @@ pub(crate) struct RestoreArgs {
     /// Do not read files back to verify them as a whole; every chunk is verified all the same.
     #[arg(long)]
     fast: bool,
+    #[command(flatten)]
+    start: StartArgs,
 }
 
 pub(crate) async fn run(context: &Context, args: RestoreArgs) -> Result<Exit> {
@@ -69,17 +76,21 @@ pub(crate) async fn run(context: &Context, args: RestoreArgs) -> Result<Exit> {
     }
     let repository = open_repository(&context.globals).await?;
     let backup = repository.find_backup(&args.backup)?;
+    let Some(target) = args.target.filter(|_| !args.start.is_asked_for()) else {
+        let how = How { mode, delete: args.delete, fast: args.fast, framing: args.framing };
+        return start::run(context, &repository, &backup, args.start, how).await;
+    };
     let options = RestoreOptions {
         paths: args.path.into_iter().map(OsString::into_vec).collect(),
         globs: args.glob,
-        framing: args.framing.into(),
+        framing: args.framing.unwrap_or_default().into(),
         mode,
         delete_extra: args.delete,
         fast: args.fast,
         memory: context.globals.memory,
     };
     let monitor = context.progress.watch();
-    let report = restore::restore(&repository, &backup, &args.target, &options, monitor).await?;
+    let report = restore::restore(&repository, &backup, &target, &options, monitor).await?;
     context.progress.close();
     context.output.report(&report, || text(context, &report, options.fast))?;
     if let Some(file) = &context.globals.metrics {

@@ -41,7 +41,11 @@ fn password(env: &Env, user: &str) -> Result<Secret> {
         return Ok(Secret::new(text.lines().next().unwrap_or_default()));
     }
     if std::io::stdin().is_terminal() {
-        return crate::password::ask(&format!("Password of {}: ", crate::output::one_line(user)));
+        let watch = env.progress.watch();
+        let question = format!("Password of {}: ", crate::output::one_line(user));
+        if let Some(password) = crate::password::ask(&question, &|| watch.cancelled())? {
+            return Ok(password);
+        }
     }
     let message = format!(
         "no password for {user}: set {PASSWORD_VARIABLE}, name a `password_file` in mo_br.toml, or give --password"

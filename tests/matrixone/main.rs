@@ -15,3 +15,4 @@ mod client;
 mod live;
 mod mariadb;
 mod played;
+mod real;

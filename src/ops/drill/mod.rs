@@ -423,3 +423,41 @@ impl Drill<'_> {
         Ok(())
     }
 }
+
+/// A server on new data, for tests. Dropped, it is killed.
+#[doc(hidden)]
+pub struct FreshServer {
+    _server: Server,
+    port: u16,
+}
+
+#[doc(hidden)]
+impl FreshServer {
+    /// Starts one in an empty directory and waits until it answers.
+    pub async fn start(binary: &Path, directory: &Path, backend: DrillBackend, patience: Duration) -> Result<Self> {
+        let ports = Ports::find(&crate::entropy::SystemEntropy)?;
+        launch::write(directory, ports, backend)?;
+        let mut server = Server::start(binary, directory)?;
+        let begun = Instant::now();
+        let fresh = |server| Self { _server: server, port: ports.sql() };
+        while begun.elapsed() < patience {
+            if server.ended()?.is_some() {
+                break;
+            }
+            let login = DrillLogin::default().of("sys", ports.sql());
+            if let Ok(mut client) = Client::connect(&login).await
+                && client.query("select count(*) from mo_catalog.mo_tables").await.is_ok()
+            {
+                client.close().await;
+                return Ok(fresh(server));
+            }
+            tokio::time::sleep(ask::RETRY_EVERY).await;
+        }
+        Err(Error::new(ErrorKind::Unavailable, format!("the server does not answer: {}", server.tail())))
+    }
+
+    /// Who asks it.
+    pub fn login(&self) -> crate::matrixone::login::Login {
+        DrillLogin::default().of("sys", self.port)
+    }
+}

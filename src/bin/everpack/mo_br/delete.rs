@@ -21,8 +21,8 @@ pub(super) async fn run(env: &Env) -> Result<()> {
         match found {
             Some(Found::Tree(tree)) => {
                 let message = format!(
-                    "delete {id}: it is a backup of another tool, {}: later backups may build on it, so everpack does not remove it. Import them \
-                     first (`everpack import`), or remove it yourself; `--not_delete_data` drops the line",
+                    "delete {id}: it is a tree in a directory, {}, as another tool or `mo_br merge` wrote it. Others may build on it, so everpack does \
+                     not remove it: import them first (`everpack import`), or remove it yourself; `--not_delete_data` drops the line",
                     tree.place.url()
                 );
                 return Err(Error::invalid(message));

@@ -28,11 +28,10 @@ pub(super) async fn run(env: &Env) -> Result<()> {
                 return Err(Error::invalid(message));
             }
             Some(Found::Stored { repository, backup }) => {
-                if is_the_last(env, id, &backup.id.to_string())? {
-                    let which = Which::Named(vec![backup.id]);
-                    let options = ForgetOptions { which, reason: format!("mo_br delete {id}"), dry_run: false };
-                    forget(&repository, &options).await.context(|| format!("delete {id}"))?;
-                }
+                let last = is_the_last(env, id, &backup.id.to_string())?;
+                let which = Which::Named(if last { vec![backup.id] } else { Vec::new() });
+                let options = ForgetOptions { which, reason: format!("mo_br delete {id}"), dry_run: false };
+                forget(&repository, &options).await.context(|| format!("delete {id}"))?;
             }
             None => {}
         }

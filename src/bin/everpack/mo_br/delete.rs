@@ -2,6 +2,7 @@
 
 use everpack::error::{Context, Error, ErrorKind, Result};
 use everpack::ops::forget::{ForgetOptions, Which, forget};
+use everpack::repo::{BackupInfo, Repository};
 use everpack::store::{ObjectPath, Store};
 
 use super::Env;
@@ -27,12 +28,7 @@ pub(super) async fn run(env: &Env) -> Result<()> {
                 );
                 return Err(Error::invalid(message));
             }
-            Some(Found::Stored { repository, backup }) => {
-                let last = is_the_last(env, id, &backup.id.to_string())?;
-                let which = Which::Named(if last { vec![backup.id] } else { Vec::new() });
-                let options = ForgetOptions { which, reason: format!("mo_br delete {id}"), dry_run: false };
-                forget(&repository, &options).await.context(|| format!("delete {id}"))?;
-            }
+            Some(Found::Stored { repository, backup }) => forget_it(env, id, &repository, &backup).await?,
             None => {}
         }
         if let Some(MetaLine::Ours(record)) = &line {
@@ -48,6 +44,16 @@ pub(super) async fn run(env: &Env) -> Result<()> {
         catalogue.remove(id)?;
     }
     Ok(())
+}
+
+/// Takes the backup out of the repository's list, unless another line of the catalogue stands for it as well.
+async fn forget_it(env: &Env, id: &str, repository: &Repository, backup: &BackupInfo) -> Result<()> {
+    if !is_the_last(env, id, &backup.id.to_string())? {
+        return Ok(());
+    }
+    let options =
+        ForgetOptions { which: Which::Named(vec![backup.id]), reason: format!("mo_br delete {id}"), dry_run: false };
+    forget(repository, &options).await.map(drop).context(|| format!("delete {id}"))
 }
 
 /// A backup of ours that its repository no longer lists was deleted before, but for its line.

@@ -199,3 +199,28 @@ fn a_password_is_nowhere() {
     let found = place.shell("grep -rl s3cr3t . --exclude-dir=home || true").expect(0).out;
     assert!(found.is_empty(), "{found}");
 }
+
+#[test]
+fn the_process_list_shows_no_password() {
+    let Some(server) = crate::support::server_of("the_process_list_shows_no_password", |recording| {
+        recording.faults = vec![Some(crate::recorded::Fault::Slow(std::time::Duration::from_millis(20)))];
+    }) else {
+        return;
+    };
+    let place = Place::new();
+    let login = login(&server);
+    let to = ["--backup_dir", "filesystem", "--path", "b", "--password=111"];
+    let mut child = place.command("./mo_br", &words(&login, &["backup"], &to)).spawn().unwrap();
+    let line = format!("/proc/{}/cmdline", child.id());
+    // Seen for a moment at the most: until the program has read its words.
+    let mut hidden = false;
+    while child.try_wait().unwrap().is_none() {
+        let line = std::fs::read(&line).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        hidden |=
+            words.contains(&&b"xxx"[..]) && words.contains(&&b"--password=xxx"[..]) && !words.contains(&&b"111"[..]);
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(hidden);
+}

@@ -1,6 +1,7 @@
 //! The program called as `mo_br`, by the scripts that call it: the same words, the same scraping, the same results.
 //!
 //! - `support`: a directory with the program under that name; a recorded server.
+//! - `buckets`: the same with S3.
 //! - `callers`: what nightly scripts and operators type and cut out of the answers.
 //! - `trees`: backups that another tool wrote: listed, checked, restored, imported.
 //! - `server`: snapshots and points in time.
@@ -17,6 +18,7 @@
 #[path = "../support/recorded/mod.rs"]
 mod recorded;
 
+mod buckets;
 mod callers;
 mod server;
 mod support;

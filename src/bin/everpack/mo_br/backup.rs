@@ -8,6 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 use everpack::clock::{Clock, SystemClock, Timestamp};
 use everpack::error::{Context, Error, ErrorKind, Result};
+use everpack::matrixone::client::Client;
 use everpack::matrixone::login::{Login, Secret};
 use everpack::matrixone::sql::S3Target;
 use everpack::matrixone::tree::{MO_META, SHA256_SUFFIX, sha256};
@@ -55,11 +56,14 @@ pub(super) async fn run(env: &Env) -> Result<()> {
     let place = given.or_else(|| base.map(|base| base.place)).map(Place::absolute).ok_or_else(|| {
         Error::invalid("backup: where to is missing: --backup_dir filesystem --path DIR, or --backup_dir s3 --bucket …")
     })?;
+    let parallelism = parallelism(env)?;
     let login = server::login(env)?;
+    // Nobody there, or a wrong password: then no place becomes a repository.
+    Client::connect(&login).await?.close().await;
     let repository = env.repository_for(&place, &keys).await?;
     let id = Uuid::now_v7().to_string();
     let stage = stage(env, &place, &keys)?;
-    let request = Request { login, kind, tags: vec![tag_of(&id)], parallelism: parallelism(env)?, stage };
+    let request = Request { login, kind, tags: vec![tag_of(&id)], parallelism, stage };
     let begun = SystemClock.now();
     let made = run_backup(env, &repository, request).await?;
     let record = record(&repository, &made, &id, kind, place, begun, SystemClock.now());

@@ -7,17 +7,19 @@ use everpack::ops::import::{self, FileState};
 
 use super::Env;
 use super::found::{Found, FoundTree, given_id};
-use super::list::{check_stored, damaged, shown, table_of};
+use super::list::{check_stored, damaged, shown, small_file, table_of};
 use super::place::{BACKUP_FROM, Keys, Place};
 use crate::open::blocking;
 
 pub(super) async fn run(env: &Env) -> Result<()> {
     let keys = Keys::given(&env.line, "backup_");
+    let mut small = None;
     let found = match given_id(&env.line) {
         Some(id) => {
             let (line, found) = env.find(id, &keys).await?;
-            env.print(&table_of(line.as_ref(), &found))?;
+            env.print(&table_of(env, line.as_ref(), &found))?;
             env.print("\nChecking the backup data...\n\n")?;
+            small = small_file(env, line.as_ref(), &keys).await;
             found
         }
         None => {
@@ -30,7 +32,7 @@ pub(super) async fn run(env: &Env) -> Result<()> {
         }
     };
     match found {
-        Found::Stored { repository, backup } => check_stored(env, &repository, &backup, true).await,
+        Found::Stored { repository, backup } => check_stored(env, &repository, &backup, true, small).await,
         Found::Tree(tree) => check_tree(env, tree).await,
     }
 }

@@ -36,7 +36,7 @@ pub(super) enum Verb {
 pub(super) enum Shell {
     Bash,
     Fish,
-    PowerShell,
+    Pwsh,
     Zsh,
 }
 
@@ -235,7 +235,7 @@ pub(super) const ROOT: Command = Command {
             commands: &[
                 completion("bash", "Generate the autocompletion script for bash", Shell::Bash),
                 completion("fish", "Generate the autocompletion script for fish", Shell::Fish),
-                completion("powershell", "Generate the autocompletion script for powershell", Shell::PowerShell),
+                completion("powershell", "Generate the autocompletion script for powershell", Shell::Pwsh),
                 completion("zsh", "Generate the autocompletion script for zsh", Shell::Zsh),
             ],
             action: Action::Help,

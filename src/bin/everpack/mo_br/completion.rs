@@ -11,7 +11,7 @@ pub(super) fn script(shell: Shell) -> String {
     let _ = match shell {
         Shell::Bash => bash(&mut text),
         Shell::Fish => fish(&mut text),
-        Shell::PowerShell => powershell(&mut text),
+        Shell::Pwsh => powershell(&mut text),
         Shell::Zsh => zsh(&mut text),
     };
     text
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn every_shell_learns_every_command() {
-        for shell in [Shell::Bash, Shell::Fish, Shell::PowerShell, Shell::Zsh] {
+        for shell in [Shell::Bash, Shell::Fish, Shell::Pwsh, Shell::Zsh] {
             let script = script(shell);
             for word in ["snapshot", "repair_index", "not_check_data", "restore_is_minio", "rangeunit"] {
                 assert!(script.contains(word), "{shell:?}: {word}");

@@ -2,6 +2,7 @@
 
 use everpack::error::{Context, Error, ErrorKind, Result};
 use everpack::ops::forget::{ForgetOptions, Which, forget};
+use everpack::repo::{BackupInfo, Repository};
 use everpack::store::{ObjectPath, Store};
 
 use super::Env;
@@ -21,19 +22,13 @@ pub(super) async fn run(env: &Env) -> Result<()> {
         match found {
             Some(Found::Tree(tree)) => {
                 let message = format!(
-                    "delete {id}: it is a backup of another tool, {}: later backups may build on it, so everpack does not remove it. Import them \
-                     first (`everpack import`), or remove it yourself; `--not_delete_data` drops the line",
+                    "delete {id}: it is a tree in a directory, {}, as another tool or `mo_br merge` wrote it. Others may build on it, so everpack does \
+                     not remove it: import them first (`everpack import`), or remove it yourself; `--not_delete_data` drops the line",
                     tree.place.url()
                 );
                 return Err(Error::invalid(message));
             }
-            Some(Found::Stored { repository, backup }) => {
-                if is_the_last(env, id, &backup.id.to_string())? {
-                    let which = Which::Named(vec![backup.id]);
-                    let options = ForgetOptions { which, reason: format!("mo_br delete {id}"), dry_run: false };
-                    forget(&repository, &options).await.context(|| format!("delete {id}"))?;
-                }
-            }
+            Some(Found::Stored { repository, backup }) => forget_it(env, id, &repository, &backup).await?,
             None => {}
         }
         if let Some(MetaLine::Ours(record)) = &line {
@@ -49,6 +44,16 @@ pub(super) async fn run(env: &Env) -> Result<()> {
         catalogue.remove(id)?;
     }
     Ok(())
+}
+
+/// Takes the backup out of the repository's list, unless another line of the catalogue stands for it as well.
+async fn forget_it(env: &Env, id: &str, repository: &Repository, backup: &BackupInfo) -> Result<()> {
+    if !is_the_last(env, id, &backup.id.to_string())? {
+        return Ok(());
+    }
+    let options =
+        ForgetOptions { which: Which::Named(vec![backup.id]), reason: format!("mo_br delete {id}"), dry_run: false };
+    forget(repository, &options).await.map(drop).context(|| format!("delete {id}"))
 }
 
 /// A backup of ours that its repository no longer lists was deleted before, but for its line.

@@ -4,9 +4,10 @@ use everpack::error::{Error, ErrorKind, Result};
 use everpack::ops::check::{CheckOptions, CheckReport, Severity, check};
 use everpack::ops::query;
 use everpack::repo::{BackupInfo, EntryKind, Repository};
+use everpack::store::ObjectPath;
 
 use super::Env;
-use super::found::{Found, Guess, given_id, id_of};
+use super::found::{BACKUP_META, Found, Guess, given_id, id_of};
 use super::meta::{MetaLine, Record};
 use super::place::{Keys, Place};
 use super::shapes;
@@ -34,10 +35,13 @@ pub(super) async fn run(env: &Env) -> Result<()> {
     }
     let keys = Keys::given(&env.line, "");
     let (line, found) = env.find(id, &keys).await?;
-    env.print(&table_of(line.as_ref(), &found))?;
+    env.print(&table_of(env, line.as_ref(), &found))?;
     env.print("\nChecking the backup data(currently,no checksum)...\n\n")?;
     match found {
-        Found::Stored { repository, backup } => check_stored(env, &repository, &backup, false).await,
+        Found::Stored { repository, backup } => {
+            let small = small_file(env, line.as_ref(), &keys).await;
+            check_stored(env, &repository, &backup, false, small).await
+        }
         Found::Tree(tree) => {
             let (tree, earlier) = tree.open().await?;
             let mut files: Vec<String> = tree.files().map(|file| everpack::source::display_path(&file.path)).collect();
@@ -53,10 +57,10 @@ fn tree_lacks(tree: &everpack::ops::import::Tree, earlier: &[everpack::ops::impo
 }
 
 /// The table of one backup.
-pub(super) fn table_of(line: Option<&MetaLine>, found: &Found) -> String {
+pub(super) fn table_of(env: &Env, line: Option<&MetaLine>, found: &Found) -> String {
     let row = match (line, found) {
         (Some(line), _) => row(line),
-        (None, Found::Stored { repository, backup }) => record_row(&record_of(repository, backup, "", None)),
+        (None, Found::Stored { repository, backup }) => record_row(&record_of(env, repository, backup, "", None)),
         (None, Found::Tree(tree)) => record_row(&Record {
             id: String::new(),
             size: 0,
@@ -74,10 +78,16 @@ pub(super) fn table_of(line: Option<&MetaLine>, found: &Found) -> String {
 }
 
 /// A line of the catalogue for a backup in a repository. `place` is where callers look; by default the repository itself.
-pub(super) fn record_of(repository: &Repository, backup: &BackupInfo, backup_ts: &str, place: Option<Place>) -> Record {
+pub(super) fn record_of(
+    env: &Env,
+    repository: &Repository,
+    backup: &BackupInfo,
+    backup_ts: &str,
+    place: Option<Place>,
+) -> Record {
     let summary = &backup.summary;
     let location = repository.location();
-    let place = place.unwrap_or_else(|| Place::Filesystem(location.clone().into()));
+    let place = place.unwrap_or_else(|| Place::of_location(&location, &env.settings));
     Record {
         id: id_of(&summary.tags).unwrap_or_default().to_owned(),
         size: summary.totals.bytes,
@@ -167,7 +177,13 @@ pub(super) fn damaged(wrong: &[String]) -> Result<()> {
 }
 
 /// Checks a backup in a repository and prints its files; with `read` every stored byte of it is read and verified.
-pub(super) async fn check_stored(env: &Env, repository: &Repository, backup: &BackupInfo, read: bool) -> Result<()> {
+pub(super) async fn check_stored(
+    env: &Env,
+    repository: &Repository,
+    backup: &BackupInfo,
+    read: bool,
+    small: Option<String>,
+) -> Result<()> {
     let options = CheckOptions {
         backups: vec![backup.id],
         read_data: read,
@@ -177,7 +193,7 @@ pub(super) async fn check_stored(env: &Env, repository: &Repository, backup: &Ba
         ..CheckOptions::default()
     };
     let report = check(repository, &options, env.progress.watch()).await?;
-    let mut files = vec!["backup_meta".to_owned()];
+    let mut files: Vec<String> = small.into_iter().collect();
     let listed = query::ls(repository, backup, b"", true, &mut |entry| {
         if entry.kind == EntryKind::File {
             files.push(everpack::source::display_path(&entry.path));
@@ -194,6 +210,25 @@ pub(super) async fn check_stored(env: &Env, repository: &Repository, backup: &Ba
     }
     whole(&report)?;
     listed
+}
+
+/// The file by which a backup is known in its place, if it is there; else it is told how it comes back. Nothing depends on it.
+pub(super) async fn small_file(env: &Env, line: Option<&MetaLine>, keys: &Keys) -> Option<String> {
+    let Some(MetaLine::Ours(record)) = line else { return None };
+    let there = async {
+        let path = ObjectPath::parse(&format!("{}-{}/{BACKUP_META}", record.kind, record.id))?;
+        record.place.open(keys, env.settings.virtual_host)?.exists(path).await
+    };
+    if there.await.unwrap_or(false) {
+        return Some(BACKUP_META.to_owned());
+    }
+    env.note(&format!(
+        "{}: {}-{}/{BACKUP_META} is not there; `mo_br repair_index` writes it anew",
+        record.place.url(),
+        record.kind,
+        record.id
+    ));
+    None
 }
 
 /// Fails if a check found that something is lost.

@@ -53,6 +53,7 @@ pub(super) struct Record {
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all lines are ours")]
 pub(super) enum MetaLine {
     Ours(Record),
     /// Somebody else's, as it is; never empty.

@@ -6,6 +6,7 @@ use everpack::error::{Error, Result};
 use everpack::store::{Store, StoreOptions};
 
 use super::flags::Line;
+use super::settings::Settings;
 use super::tables::Cell;
 
 /// A place of backups.
@@ -93,6 +94,19 @@ impl Place {
                 Err(Error::invalid(message))
             }
         }
+    }
+
+    /// The place of a repository: a path, or `s3://bucket/prefix`, reached as the settings say.
+    pub(super) fn of_location(location: &str, settings: &Settings) -> Self {
+        let Some(rest) = location.strip_prefix("s3://") else { return Self::Filesystem(PathBuf::from(location)) };
+        let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
+        Self::S3(S3Place {
+            endpoint: settings.endpoint.clone().unwrap_or_default(),
+            region: settings.region.clone().unwrap_or_default(),
+            bucket: bucket.to_owned(),
+            filepath: path.to_owned(),
+            ..S3Place::default()
+        })
     }
 
     /// `filesystem` or `s3`.

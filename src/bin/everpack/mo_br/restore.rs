@@ -56,7 +56,7 @@ pub(super) async fn run(env: &Env) -> Result<()> {
         }
     };
     let from = from.unwrap_or_else(|| match &found {
-        Found::Stored { repository, .. } => Place::Filesystem(repository.location().into()),
+        Found::Stored { repository, .. } => Place::of_location(&repository.location(), &env.settings),
         Found::Tree(tree) => tree.place.clone(),
     });
     env.print(&format!("From:\n{}\nTo\n{}\n", from.lines(), target.lines()))?;

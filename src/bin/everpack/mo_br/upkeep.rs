@@ -15,7 +15,7 @@ use super::Env;
 use super::backup::{is_place, write_small_files};
 use super::found::{Found, given_id, id_of};
 use super::list::record_of;
-use super::meta::{Catalogue, Record};
+use super::meta::{Catalogue, MetaLine, Record};
 use super::place::{BACKUP_TO, Keys, Place};
 use super::restore;
 use super::shapes;
@@ -38,13 +38,19 @@ pub(super) async fn repair_index(env: &Env) -> Result<()> {
         if wanted.is_some_and(|wanted| !wanted.eq_ignore_ascii_case(id)) {
             continue;
         }
-        if catalogue.find(id).is_some() {
-            known += 1;
-            continue;
-        }
-        let record = known_of(&repository, &backup, place.as_ref()).await?;
+        let line = catalogue.find(id).cloned();
+        let record = match &line {
+            Some(MetaLine::Ours(record)) => record.clone(),
+            // Another tool's line of that name is not ours to replace.
+            Some(MetaLine::Other(_)) => continue,
+            None => known_of(env, &repository, &backup, place.as_ref()).await?,
+        };
         if let Err(error) = write_small_files(env, &repository, &backup, &record, &keys).await {
             env.note(&format!("the small files of {id} in {} could not be written: {error}", record.place.url()));
+        }
+        if line.is_some() {
+            known += 1;
+            continue;
         }
         env.print(&format!("Added:      {id} {}\n", record.kind))?;
         catalogue.add(record)?;
@@ -69,10 +75,10 @@ async fn repository(env: &Env, place: Option<&Place>, keys: &Keys) -> Result<Rep
 }
 
 /// A line out of what the repository knows.
-async fn known_of(repository: &Repository, backup: &BackupInfo, place: Option<&Place>) -> Result<Record> {
+async fn known_of(env: &Env, repository: &Repository, backup: &BackupInfo, place: Option<&Place>) -> Result<Record> {
     let shown = query::show(repository, backup).await?;
     let fact = |name: &str| shown.facts.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    let mut record = record_of(repository, backup, fact(facts::BACKUP_TS).unwrap_or_default(), place.cloned());
+    let mut record = record_of(env, repository, backup, fact(facts::BACKUP_TS).unwrap_or_default(), place.cloned());
     if fact(facts::TYPE) == Some("incremental") {
         "incremental".clone_into(&mut record.kind);
     }
@@ -121,7 +127,7 @@ pub(super) async fn merge(env: &Env) -> Result<()> {
     exported.remarks.iter().for_each(|remark| env.note(remark));
     let written = exported.files;
     let backup_ts = match &line {
-        Some(super::meta::MetaLine::Ours(record)) => record.backup_ts.clone(),
+        Some(MetaLine::Ours(record)) => record.backup_ts.clone(),
         _ => query::show(&repository, &backup)
             .await?
             .facts

@@ -293,18 +293,35 @@ impl Drill<'_> {
     }
 
     async fn run(&mut self, binary: &Path) -> Result<()> {
-        let Some(server) = self.start("start", binary).await? else { return Ok(()) };
-        self.ask("ask").await?;
+        let Some(mut server) = self.start("start", binary).await? else { return Ok(()) };
+        if !self.asked("ask", &mut server).await? {
+            return Ok(());
+        }
         self.write().await?;
         self.checkpoint("force a checkpoint").await?;
         self.end(server, "stop (SIGTERM)", Ending::Term).await?;
-        let Some(server) = self.start("start again", binary).await? else { return Ok(()) };
-        self.ask("ask again").await?;
+        let Some(mut server) = self.start("start again", binary).await? else { return Ok(()) };
+        if !self.asked("ask again", &mut server).await? {
+            return Ok(());
+        }
         self.checkpoint("force another checkpoint").await?;
         self.end(server, "kill (SIGKILL)", Ending::Kill).await?;
-        let Some(server) = self.start("start after the kill", binary).await? else { return Ok(()) };
-        self.ask("ask once more").await?;
+        let Some(mut server) = self.start("start after the kill", binary).await? else { return Ok(()) };
+        if !self.asked("ask once more", &mut server).await? {
+            return Ok(());
+        }
         self.end(server, "stop", Ending::Term).await
+    }
+
+    /// Asks; false if the server did not survive it.
+    async fn asked(&mut self, what: &str, server: &mut Server) -> Result<bool> {
+        let asked = self.ask(what).await;
+        if let Some(status) = server.ended()? {
+            let message = format!("the server ended by itself ({status})\n{}", server.tail());
+            self.step("stay", Duration::ZERO, Err(message));
+            return Ok(false);
+        }
+        asked.map(|()| true)
     }
 
     /// Starts the server and waits until it answers; `None` if it never does.

@@ -15,6 +15,7 @@ const COMMANDS: &[&str] = &[
     "find",
     "diff",
     "restore",
+    "verify",
     "check",
     "scrub",
     "repair",

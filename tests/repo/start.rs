@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use everpack::error::{Error, ErrorKind, Result};
 use everpack::matrixone::tree;
+use everpack::ops::check::{CheckOptions, Finding, check};
 use everpack::ops::drill::{DrillBackend, DrillOptions, DrillReport, drill};
 use everpack::ops::restore::TargetMode;
 use everpack::ops::start::{ExportOptions, StartOptions, StartReport, export, start, to_bucket};
@@ -273,6 +274,10 @@ async fn places_that_are_used_filled_outside_or_a_bucket_are_refused() {
 async fn a_hole_is_named_and_cured_on_request() {
     let Some(data) = captures("a_hole_is_named_and_cured_on_request") else { return };
     let stage = Stage::of(&data.join("hole/hole")).await;
+    let found = check(&stage.scene.repository, &CheckOptions::default(), Arc::new(Silent)).await.unwrap();
+    let named = |finding: &Finding| finding.object.contains("01a1fc5c-8420-7187-928f-ba6548475bc9_00000");
+    let finding = found.findings.iter().find(|finding| named(finding)).expect("check names the hole");
+    assert!(finding.what.contains("does not start") && finding.what.contains("--cure"), "{finding:?}");
     let text = whole(&stage.refused(&StartOptions::default()).await);
     for word in ["--cure", "01a1fc5c-8420-7187-928f-ba6548475bc9_00000", "ckp/meta_0-0_1795235283484972738-1.ckp"] {
         assert!(text.contains(word), "no {word} in {text}");
@@ -293,6 +298,8 @@ async fn a_hole_is_named_and_cured_on_request() {
         }
     })
     .await;
+    let found = check(&healed.scene.repository, &CheckOptions::default(), Arc::new(Silent)).await.unwrap();
+    assert_eq!(found.finding_count, 0, "{:?}", found.findings);
     let report = healed.start(&StartOptions { cure: true, ..StartOptions::default() }).await.unwrap();
     assert!(report.left_out.is_empty());
 }
@@ -458,7 +465,7 @@ async fn a_drill_starts_asks_and_restarts() {
     let Some(data) = captures("a_drill_starts_asks_and_restarts") else { return };
     let (report, _stage) = drilled(data, "good", |_| {}).await;
     assert!(report.ok, "{report:#?}");
-    assert_eq!((report.backend, report.steps.len()), (DrillBackend::Disk, 12), "{report:#?}");
+    assert_eq!((report.backend, report.steps.len()), (DrillBackend::Disk, 13), "{report:#?}");
     assert!(report.queries.iter().all(|query| query.same && query.rows == [[Some("7".to_owned())]]));
     assert_eq!(report.tables.unwrap().same, 1);
     let (report, _stage) = drilled(data, "good", |options| options.backend = Some(DrillBackend::DiskV2)).await;

@@ -311,7 +311,8 @@ impl Drill<'_> {
         if !self.asked("ask once more", &mut server).await? {
             return Ok(());
         }
-        self.end(server, "stop", Ending::Term).await
+        // The copy goes, so nothing is lost with a quick end.
+        self.end(server, "stop", Ending::Kill).await
     }
 
     /// Asks; false if the server did not survive it.
@@ -442,9 +443,13 @@ impl Drill<'_> {
         if self.watch.is_stopped() {
             return Err(stopped());
         }
-        self.step(what, begun.elapsed(), ended.map(|()| "it ended".to_owned()).map_err(|error| error.to_string()));
+        self.step(what, begun.elapsed(), ended.map(|asked| said(asked).to_owned()).map_err(|error| error.to_string()));
         Ok(())
     }
+}
+
+fn said(stopped_when_asked: bool) -> &'static str {
+    if stopped_when_asked { "it ended" } else { "it did not end when asked, and was killed" }
 }
 
 /// A server on new data, for tests. Dropped, it is killed.

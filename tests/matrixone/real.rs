@@ -60,14 +60,14 @@ async fn churn(client: &mut Client, day: u64) {
     }
     client.run(&format!("update shop.orders set total = total + 1 where id % 97 = {}", day % 97)).await.unwrap();
     client.run(&format!("delete from shop.orders where id % 101 = {}", day % 101)).await.unwrap();
-    if day % 2 == 0 {
+    if day.is_multiple_of(2) {
         client.run(&format!("create table shop.extra_{day} (a int, b varchar(20))")).await.unwrap();
         client.run(&format!("insert into shop.extra_{day} values (1, 'x'), (2, 'y')")).await.unwrap();
     }
     for table in ["shop.orders", "shop.log"] {
         client.run(&format!("select mo_ctl('dn','flush','{table}')")).await.unwrap();
     }
-    if day % 3 == 0 {
+    if day.is_multiple_of(3) {
         client.run("select mo_ctl('dn','checkpoint','')").await.unwrap();
     }
 }

@@ -350,7 +350,7 @@ impl TreeView for View<'_> {
     fn open_checkpoint(&self, name: &MetaName) -> Result<Box<dyn ReadAt + '_>> {
         let path = format!("tae/{name}");
         let file = self.sides.stage.open_logical(self.sides.runtime, &path)?;
-        Ok(file.ok_or_else(|| absent(self.sides.stage, &path))?)
+        file.map(|file| file as Box<dyn ReadAt + '_>).ok_or_else(|| absent(self.sides.stage, &path))
     }
 
     fn object_len(&self, name: &TaeName) -> Result<Option<u64>> {

@@ -4,7 +4,7 @@
 //! - [`places`]: what the toml files of the cluster say: where SHARED and the ids go, and in which framing.
 //! - [`busy`]: does a server run on that directory?
 //! - [`bucket`]: the same for a cluster whose SHARED is a bucket.
-//! - [`export`]: not a server's directory but a `BACKUP` tree again, for the tools that read one.
+//! - [`mod@export`]: not a server's directory but a `BACKUP` tree again, for the tools that read one.
 //!
 //! [`plan`] finds out everything that can stand in the way and changes nothing; [`apply`] writes. The archive is never changed: what is cured is
 //! the restored copy, and the report says so.

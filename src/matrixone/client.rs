@@ -147,6 +147,16 @@ impl Client {
     /// Runs a statement and reads all of its rows.
     pub async fn query(&mut self, sql: &str) -> Result<Vec<Row>> {
         self.refuse_if_broken(sql)?;
+        // The first byte of a packet is the command.
+        if sql.len() >= PACKET_MOST {
+            let message = format!(
+                "ask {} to {}: the statement has {} bytes, and a server takes less than {PACKET_MOST}",
+                self.login.place(),
+                Redaction::of(sql).shown(),
+                sql.len()
+            );
+            return Err(Error::invalid(message));
+        }
         // A future that is dropped halfway leaves an answer on the wire that the next statement would take for its own.
         self.is_broken = true;
         let answer = rows_of(&mut self.connection, sql).await;

@@ -7,10 +7,9 @@ use super::fail::explain;
 use super::layout::ObjectPath;
 use super::writer::Store;
 use crate::error::{Error, Result};
-use crate::units::MIB;
 
 /// Bytes of a part; with it an object may have 80 GiB, and MatrixOne's have less than 4.
-const PART_LEN: usize = 8 * MIB as usize;
+const PART_LEN: usize = 8 << 20;
 /// Parts on their way at once.
 const PARTS_MAX: usize = 3;
 

@@ -23,17 +23,30 @@ pub struct SyntheticSource {
     next: u64,
     /// Of these many files the last one is another than in the source without.
     changed_every: Option<u64>,
+    folder: &'static str,
 }
 
 impl SyntheticSource {
     /// `count` files.
     pub fn new(kind: SyntheticKind, count: u64) -> Self {
-        Self { kind, count, next: 0, changed_every: None }
+        Self { kind, count, next: 0, changed_every: None, folder: "shared" }
     }
 
     /// The same, with every so-manieth file replaced by another.
     pub fn changed(kind: SyntheticKind, count: u64, every: u64) -> Self {
         Self { changed_every: Some(every), ..Self::new(kind, count) }
+    }
+
+    /// The same in a folder of this name.
+    #[must_use]
+    pub fn below(self, folder: &'static str) -> Self {
+        Self { folder, ..self }
+    }
+
+    /// The name of the object of this number, from 1.
+    pub fn object_name(number: u64) -> String {
+        let stamp = number * 2;
+        format!("{:08x}-{:04x}-7000-8000-{:012x}_00000", stamp >> 16, stamp & 0xffff, stamp)
     }
 
     fn entry(&self, number: u64) -> SourceEntry {
@@ -42,11 +55,11 @@ impl SyntheticSource {
         let is_changed = self.changed_every.is_some_and(|every| number % every == every - 1);
         let stamp = number * 2 + u64::from(is_changed);
         let path = match (is_directory, self.kind) {
-            (true, _) => "shared".to_owned(),
+            (true, _) => self.folder.to_owned(),
             (false, SyntheticKind::Objects) => {
-                format!("shared/{:08x}-{:04x}-7000-8000-{:012x}_00000", stamp >> 16, stamp & 0xffff, stamp)
+                format!("{}/{:08x}-{:04x}-7000-8000-{:012x}_00000", self.folder, stamp >> 16, stamp & 0xffff, stamp)
             }
-            (false, SyntheticKind::Files) => format!("shared/file-{:012}", stamp),
+            (false, SyntheticKind::Files) => format!("{}/file-{stamp:012}", self.folder),
         };
         let mut identity = [0; SourceIdentity::LEN];
         identity[..8].copy_from_slice(&stamp.to_le_bytes());
@@ -68,7 +81,8 @@ impl SyntheticSource {
     }
 }
 
-const FILE_LEN: u64 = 64;
+/// Bytes of every file.
+pub const FILE_LEN: u64 = 64;
 
 impl Source for SyntheticSource {
     fn describe(&self) -> SourceDescription {

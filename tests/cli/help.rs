@@ -16,6 +16,7 @@ const COMMANDS: &[&str] = &[
     "find",
     "diff",
     "restore",
+    "verify",
     "check",
     "scrub",
     "repair",

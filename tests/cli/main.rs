@@ -4,6 +4,7 @@
 //! - `retention`: forget, unforget, hold, release.
 //! - `scenarios`: the main job, and what goes wrong in it.
 //! - `settings`: everpack.toml, the environment, and which of them wins.
+//! - `start`: what a MatrixOne server starts from, and drills.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod help;
@@ -11,4 +12,5 @@ mod repair;
 mod retention;
 mod scenarios;
 mod settings;
+mod start;
 mod support;

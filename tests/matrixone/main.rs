@@ -16,3 +16,5 @@ mod live;
 mod mariadb;
 mod played;
 mod real;
+mod scale;
+mod statements;

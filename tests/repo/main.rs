@@ -23,5 +23,6 @@ mod real_data;
 mod repair;
 mod replicate;
 mod requests;
+mod start;
 mod support;
 mod writers;

@@ -145,6 +145,7 @@ pub(super) mod heal {
          backup` of these sources stores again what they still have";
     pub(in super::super) const SEGMENT: &str = "`everpack repair --from REPLICA` fetches it; without a replica, `everpack backup` of the source \
          stores its list of files anew: that heals the backups from then on";
+    pub(in super::super) const HOLE: &str = "back up a tree that has it; to restore this one for a server, `everpack restore --matrixone` says what can be done";
     pub(in super::super) const STRAY: &str = "delete the stray object if you know what it is; everpack ignores it";
     pub(in super::super) const LEFTOVER: &str =
         "delete the files whose names end in `#` and a number once nobody writes to the repository";

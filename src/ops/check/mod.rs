@@ -7,6 +7,7 @@
 //! - [`scrub`]: every byte of the packs.
 //! - [`ledger`]: what a scrub remembers.
 //! - [`faults`]: what is lost with a damaged pack, and what has a whole copy elsewhere.
+//! - [`trees`]: does a server start from the trees in it?
 //! - [`touches`]: which files of which backups a damage touches.
 //!
 //! Damage is a finding, not an error. Memory depends on the number of packs and segments, not of chunks or files: chunk ids are looked up in
@@ -24,6 +25,7 @@ mod scrub;
 #[cfg(test)]
 mod tests;
 mod touches;
+mod trees;
 mod walk;
 
 use std::sync::Arc;
@@ -244,6 +246,7 @@ async fn look(
     report.suspects = structure.suspects()?;
     structure.faults.assess(repository, &structure.index, &structure.state, options.read_data).await?;
     let mut touches = touches::find(repository, &structure).await?;
+    trees::find_holes(repository, &structure, options, &mut findings, report, monitor).await;
     findings.append(structure.findings);
     structure.faults.report(&mut touches, &mut findings);
     structure.walked.report(&mut touches, &mut findings);

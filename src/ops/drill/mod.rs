@@ -293,18 +293,36 @@ impl Drill<'_> {
     }
 
     async fn run(&mut self, binary: &Path) -> Result<()> {
-        let Some(server) = self.start("start", binary).await? else { return Ok(()) };
-        self.ask("ask").await?;
+        let Some(mut server) = self.start("start", binary).await? else { return Ok(()) };
+        // Before the first questions: what they answer includes the drill's own database, then and later.
         self.write().await?;
+        if !self.asked("ask", &mut server).await? {
+            return Ok(());
+        }
         self.checkpoint("force a checkpoint").await?;
         self.end(server, "stop (SIGTERM)", Ending::Term).await?;
-        let Some(server) = self.start("start again", binary).await? else { return Ok(()) };
-        self.ask("ask again").await?;
+        let Some(mut server) = self.start("start again", binary).await? else { return Ok(()) };
+        if !self.asked("ask again", &mut server).await? {
+            return Ok(());
+        }
         self.checkpoint("force another checkpoint").await?;
         self.end(server, "kill (SIGKILL)", Ending::Kill).await?;
-        let Some(server) = self.start("start after the kill", binary).await? else { return Ok(()) };
-        self.ask("ask once more").await?;
+        let Some(mut server) = self.start("start after the kill", binary).await? else { return Ok(()) };
+        if !self.asked("ask once more", &mut server).await? {
+            return Ok(());
+        }
         self.end(server, "stop", Ending::Term).await
+    }
+
+    /// Asks; false if the server did not survive it.
+    async fn asked(&mut self, what: &str, server: &mut Server) -> Result<bool> {
+        let asked = self.ask(what).await;
+        if let Some(status) = server.ended()? {
+            let message = format!("the server ended by itself ({status})\n{}", server.tail());
+            self.step("stay", Duration::ZERO, Err(message));
+            return Ok(false);
+        }
+        asked.map(|()| true)
     }
 
     /// Starts the server and waits until it answers; `None` if it never does.
@@ -371,7 +389,7 @@ impl Drill<'_> {
                 }
             }
         }
-        if !self.report.steps.iter().all(|step| step.what != "write")
+        if self.report.steps.iter().any(|step| step.what == "write" && step.ok)
             && let Some(why) = self.watch.until(Writes::check(&mut client)).await?
         {
             wrong.push(why);
@@ -391,9 +409,14 @@ impl Drill<'_> {
 
     async fn write(&mut self) -> Result<()> {
         let begun = Instant::now();
-        let mut client = self.connect().await?;
-        let made = self.watch.until(Writes::make(&mut client)).await;
-        client.close().await;
+        let made = match self.connect().await {
+            Ok(mut client) => {
+                let made = self.watch.until(Writes::make(&mut client)).await;
+                client.close().await;
+                made
+            }
+            Err(error) => Err(error),
+        };
         let outcome = made.map(|()| "a table with new rows".to_owned()).map_err(|error| error.to_string());
         self.step("write", begun.elapsed(), outcome);
         Ok(())

@@ -67,7 +67,10 @@ impl Server {
         let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]).into_owned();
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         // A panic says why in its first line, and then where in hundreds.
-        let from = lines.iter().rposition(|line| line.starts_with("panic:") || line.contains("PANIC"));
+        let is_last_word = |line: &&str| {
+            line.starts_with("panic:") || line.contains("\"level\":\"PANIC\"") || line.contains("\"level\":\"FATAL\"")
+        };
+        let from = lines.iter().rposition(is_last_word);
         let from = from.unwrap_or(lines.len().saturating_sub(TAIL_LINES));
         let shorten = |line: &&str| line.chars().take(400).collect::<String>();
         lines[from..].iter().take(TAIL_LINES).map(shorten).collect::<Vec<_>>().join("\n")

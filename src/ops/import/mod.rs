@@ -1,7 +1,7 @@
 //! Import: trees that a server's `BACKUP` (or `mo_br`) wrote, into a repository.
 //!
 //! - [`tree`]: one tree: its files, and what its lists say of them.
-//! - [`verify`]: every file of a tree against its digests and its list.
+//! - [`mod@verify`]: every file of a tree against its digests and its list.
 //! - [`compose`]: a tree together with the earlier ones that hold the rest of it, as one source.
 //! - [`whole`]: do its checkpoints find everything?
 //!

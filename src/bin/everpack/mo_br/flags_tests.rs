@@ -104,7 +104,7 @@ fn what_is_wrong_is_said_in_pflags_words() {
         wrong(&["backup", "--port", "x"]),
         "invalid argument \"x\" for \"--port\" flag: strconv.ParseInt: parsing \"x\": invalid syntax"
     );
-    assert_eq!(wrong(&["lits"]), "unknown command \"lits\" for \"mo_br\"\n\nDid you mean this?\n\tlist\n");
+    assert_eq!(wrong(&["lisst"]), "unknown command \"lisst\" for \"mo_br\"\n\nDid you mean this?\n\tlist\n");
     assert_eq!(wrong(&["frobnicate"]), "unknown command \"frobnicate\" for \"mo_br\"");
 }
 

@@ -20,7 +20,7 @@ use crate::matrixone::tree::{self, BackupSum, MetaRow};
 use crate::ops::closure::Reader;
 use crate::progress::Monitor;
 use crate::tae::{
-    ClosureReport, FileClass, MetaName, Need, ReadAt, TaeName, TreeView, classify, closure, logical_len, physical_len,
+    ClosureReport, FileClass, MetaName, Need, ReadAt, TaeName, TreeView, classify, closure, physical_len,
 };
 
 /// More than any of the small files has.
@@ -128,10 +128,9 @@ pub(super) fn read(stage: &Place, runtime: &Handle, held: &[TaeName], monitor: &
     }
     let digest = list.hash.finalize().into();
     expect_digest(stage, runtime, tree::TAE_LIST, digest)?;
-    // What the server copied and did not list: releases before 4.2 list it all, later ones may list twice.
-    objects.extend(staged.iter().map(|(name, len)| Object { name: *name, size: logical(*len), origin: Origin::Stage }));
-    objects.sort_by_key(|object| object.name);
+    objects.sort_unstable_by_key(|object| object.name);
     objects.dedup_by_key(|object| object.name);
+    add_unlisted(stage, runtime, &staged, &mut objects)?;
     if let Some(first) = wrong.first() {
         let message = format!("{} files of the backup are not as the server lists them; first: {first}", wrong.len());
         return Err(incomplete(message));
@@ -189,8 +188,17 @@ fn with_digest(name: &str) -> String {
     format!("{name}{}", tree::SHA256_SUFFIX)
 }
 
-fn logical(len: u64) -> u64 {
-    logical_len(len).unwrap_or(len)
+/// What the server copied and did not list. No release is known to do so.
+fn add_unlisted(stage: &Place, runtime: &Handle, staged: &[(TaeName, u64)], objects: &mut Vec<Object>) -> Result<()> {
+    let is_listed = |name: &TaeName| objects.binary_search_by_key(name, |object| object.name).is_ok();
+    let unlisted: Vec<TaeName> = staged.iter().map(|(name, _)| *name).filter(|name| !is_listed(name)).collect();
+    for name in unlisted {
+        let path = format!("tae/{name}");
+        let size = stage.open_logical(runtime, &path)?.ok_or_else(|| absent(stage, &path))?.len();
+        objects.push(Object { name, size, origin: Origin::Stage });
+    }
+    objects.sort_unstable_by_key(|object| object.name);
+    Ok(())
 }
 
 /// A small file whose digest lies beside it.

@@ -1,12 +1,13 @@
 //! A backup of a running server as a source: what it copied, what the repository holds already, and what came from SHARED, under one tree.
 
 use std::collections::HashMap;
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
 use super::ahead::FOLDER;
-use super::arrived::{Arrived, Origin};
+use super::arrived::{Arrived, Object, Origin};
 use super::place::Place;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -24,37 +25,11 @@ pub(super) struct LiveTree {
     description: SourceDescription,
     staged: Box<dyn Source>,
     next_staged: std::collections::VecDeque<SourceEntry>,
-    /// What is not in the staging root, in order.
-    others: std::iter::Peekable<std::vec::IntoIter<Other>>,
+    /// What the repository has: made one by one, as there may be a million.
+    held: Peekable<Box<dyn Iterator<Item = SourceEntry> + Send>>,
+    /// What is read from SHARED: little.
+    shared: Peekable<std::vec::IntoIter<SourceEntry>>,
     reader: Arc<LiveReader>,
-}
-
-/// A file that is not in the staging root.
-enum Other {
-    /// The repository has it.
-    Held(TaeName, u64),
-    /// It is read from SHARED; the path in the manifest, stored bytes.
-    Shared(SourceEntry),
-}
-
-impl Other {
-    fn entry(self) -> SourceEntry {
-        match self {
-            Self::Held(name, size) => file(held_path(&name), size),
-            Self::Shared(entry) => entry,
-        }
-    }
-
-    fn path(&self) -> Vec<u8> {
-        match self {
-            Self::Held(name, _) => held_path(name),
-            Self::Shared(entry) => entry.path.clone(),
-        }
-    }
-
-    fn is_directory(&self) -> bool {
-        matches!(self, Self::Shared(entry) if entry.kind == EntryKind::Directory)
-    }
 }
 
 fn held_path(name: &TaeName) -> Vec<u8> {
@@ -86,37 +61,37 @@ impl LiveTree {
         stage: &Place,
         shared: Option<&Place>,
         runtime: &Handle,
-        arrived: &Arrived,
+        arrived: &Arc<Arrived>,
     ) -> Result<Self> {
         let staged = stage
             .source(runtime)?
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{}: the staging root is gone", stage.display())))?;
-        let mut others = Vec::new();
+        let mut extra = Vec::new();
         let mut names = HashMap::new();
-        for object in &arrived.objects {
-            match object.origin {
-                Origin::Repository => others.push(Other::Held(object.name, object.size)),
-                Origin::Shared => {
-                    let Some(shared) = shared else { continue };
-                    let name = object.name.to_string();
-                    let Some(stored) = shared.open(runtime, &name)? else { continue };
-                    let path = held_path(&object.name);
-                    names.insert(path.clone(), name);
-                    others.push(Other::Shared(file(path, stored.len())));
-                }
-                Origin::Stage | Origin::Nowhere => {}
-            }
-        }
         if let Some(shared) = shared {
-            add_udf(shared, runtime, &mut others, &mut names)?;
+            for object in arrived.objects.iter().filter(|object| object.origin == Origin::Shared) {
+                let name = object.name.to_string();
+                let Some(stored) = shared.open(runtime, &name)? else { continue };
+                let path = held_path(&object.name);
+                names.insert(path.clone(), name);
+                extra.push(file(path, stored.len()));
+            }
+            add_udf(shared, runtime, &mut extra, &mut names)?;
         }
-        others.sort_by(|a, b| order::compare(&a.path(), a.is_directory(), &b.path(), b.is_directory()));
+        extra.sort_by(compare);
+        let arrived = Arc::clone(arrived);
+        // In the order of names, which is that of paths.
+        let held = (0..arrived.objects.len()).filter_map(move |at| {
+            let Object { name, size, origin } = arrived.objects[at];
+            (origin == Origin::Repository).then(|| file(held_path(&name), size))
+        });
         let reader = LiveReader { staged: staged.reader(), shared: shared.cloned(), names, runtime: runtime.clone() };
         Ok(Self {
             description,
             staged,
             next_staged: std::collections::VecDeque::new(),
-            others: others.into_iter().peekable(),
+            held: (Box::new(held) as Box<dyn Iterator<Item = SourceEntry> + Send>).peekable(),
+            shared: extra.into_iter().peekable(),
             reader: Arc::new(reader),
         })
     }
@@ -133,6 +108,11 @@ impl LiveTree {
     }
 }
 
+fn compare(a: &SourceEntry, b: &SourceEntry) -> std::cmp::Ordering {
+    let is_directory = |entry: &SourceEntry| entry.kind == EntryKind::Directory;
+    order::compare(&a.path, is_directory(a), &b.path, is_directory(b))
+}
+
 /// The lists that we put there ourselves, and what an interrupted write left, are no part of the backup.
 fn belongs(path: &[u8]) -> bool {
     let is_index = path.starts_with(b"file_index_") && path.ends_with(b".idx");
@@ -143,7 +123,7 @@ fn belongs(path: &[u8]) -> bool {
 fn add_udf(
     shared: &Place,
     runtime: &Handle,
-    others: &mut Vec<Other>,
+    extra: &mut Vec<SourceEntry>,
     names: &mut HashMap<Vec<u8>, String>,
 ) -> Result<()> {
     let Some(mut files) = shared.below(UDF).source(runtime)? else { return Ok(()) };
@@ -161,15 +141,11 @@ fn add_udf(
             {
                 names.insert(entry.path.clone(), name);
             }
-            others.push(Other::Shared(entry));
+            extra.push(entry);
         }
     }
     if any {
-        others.push(Other::Shared(SourceEntry {
-            kind: EntryKind::Directory,
-            mode: 0o755,
-            ..file(UDF.as_bytes().to_vec(), 0)
-        }));
+        extra.push(SourceEntry { kind: EntryKind::Directory, mode: 0o755, ..file(UDF.as_bytes().to_vec(), 0) });
     }
     Ok(())
 }
@@ -183,16 +159,15 @@ impl Source for LiveTree {
         let mut batch = Vec::new();
         while batch.len() < max.max(1) {
             self.fill()?;
-            let staged_first = match (self.next_staged.front(), self.others.peek()) {
-                (None, None) => break,
-                (Some(_), None) => true,
-                (None, Some(_)) => false,
-                (Some(staged), Some(other)) => {
-                    let is_directory = staged.kind == EntryKind::Directory;
-                    order::compare(&staged.path, is_directory, &other.path(), other.is_directory()).is_le()
-                }
+            let heads = [self.next_staged.front(), self.held.peek(), self.shared.peek()];
+            let first = heads.iter().flatten().copied().min_by(|a, b| compare(a, b));
+            let Some(first) = first else { break };
+            let from = heads.iter().position(|head| head.is_some_and(|head| std::ptr::eq(head, first)));
+            let next = match from {
+                Some(0) => self.next_staged.pop_front(),
+                Some(1) => self.held.next(),
+                _ => self.shared.next(),
             };
-            let next = if staged_first { self.next_staged.pop_front() } else { self.others.next().map(Other::entry) };
             batch.extend(next);
         }
         Ok(batch)

@@ -24,7 +24,7 @@ a file has its name only once it is whole and durable. A damaged one is named an
 
 The target must be new or empty, unless --delta or --force says otherwise. A restore that was stopped goes on with --delta.
 
-For MatrixOne it writes what a server starts from, where the server's toml files say: --matrixone, --to-bucket; or a BACKUP tree again.
+For MatrixOne it writes what a server starts from: --matrixone, --to-bucket, --as-backup-tree.
 
   everpack restore latest:shop /restore/night
   everpack restore 41b7e0 /restore/config config etc/launch.toml

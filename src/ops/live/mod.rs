@@ -23,6 +23,7 @@ mod place;
 mod source;
 mod stage;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -89,6 +90,15 @@ pub enum StageTarget {
     Directory(String),
     /// A prefix of a bucket, with the keys that the server is to use.
     Bucket(S3Target),
+}
+
+impl StageTarget {
+    /// A directory that the server calls what we call it.
+    pub fn directory(path: &Path) -> Result<Self> {
+        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let text = whole.to_str().map(|text| Self::Directory(text.to_owned()));
+        text.ok_or_else(|| Error::invalid(format!("{}: a server takes only plain ASCII paths", whole.display())))
+    }
 }
 
 /// How a live backup is made.

@@ -8,7 +8,6 @@ use everpack::matrixone::login::{Login, LoginSources, PASSWORD_VARIABLE, SCHEME,
 use everpack::matrixone::sql::S3Target;
 use everpack::ops::backup::BackupOptions;
 use everpack::ops::live::{self, LiveOptions, LiveReport, Place, SkipBy, StageOptions, StageTarget};
-use everpack::source::display_path;
 use everpack::store::StoreOptions;
 use everpack::units;
 
@@ -131,14 +130,7 @@ fn stage(args: &MatrixOneArgs, login: &Login, options: &StoreOptions) -> Result<
     let at_server = match &place {
         Place::Directory(path) => match &args.stage_at_server {
             Some(path) => StageTarget::Directory(path.clone()),
-            None => {
-                let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-                let text = whole.to_str().map(str::to_owned);
-                StageTarget::Directory(text.ok_or_else(|| {
-                    let path = display_path(std::os::unix::ffi::OsStrExt::as_bytes(whole.as_os_str()));
-                    Error::invalid(format!("--stage {path}: a server takes only plain ASCII paths"))
-                })?)
-            }
+            None => StageTarget::directory(path)?,
         },
         Place::Bucket { url, options } => StageTarget::Bucket(bucket_target(url, options)?),
     };

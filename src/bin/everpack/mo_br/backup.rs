@@ -3,8 +3,6 @@
 //! Order: the backup is committed in the repository, then its small files are written to the place, then its line to the catalogue. If we crash
 //! between, the backup stands, and `mo_br repair_index` writes what is missing.
 
-use std::path::Path;
-
 use bytes::Bytes;
 use everpack::clock::{Clock, SystemClock, Timestamp};
 use everpack::error::{Context, Error, ErrorKind, Result};
@@ -172,7 +170,7 @@ fn stage(env: &Env, place: &Place, keys: &Keys) -> Result<StageOptions> {
     if let Some(stage) = &env.settings.stage {
         let place = live::Place::parse(stage, &store_options(&env.globals));
         return match &place {
-            live::Place::Directory(path) => Ok(StageOptions { at_server: in_words(path)?, place }),
+            live::Place::Directory(path) => Ok(StageOptions { at_server: StageTarget::directory(path)?, place }),
             live::Place::Bucket { .. } => Err(Error::invalid(
                 "stage in mo_br.toml: it is a directory that the server and everpack reach; a bucket is staged in by --backup_dir s3",
             )),
@@ -182,7 +180,7 @@ fn stage(env: &Env, place: &Place, keys: &Keys) -> Result<StageOptions> {
         Place::Filesystem(path) => {
             // Made here, so that both of us may write into it.
             std::fs::create_dir_all(path).context(|| format!("make {}", path.display()))?;
-            Ok(StageOptions { place: live::Place::Directory(path.clone()), at_server: in_words(path)? })
+            Ok(StageOptions { place: live::Place::Directory(path.clone()), at_server: StageTarget::directory(path)? })
         }
         Place::S3(s3) => {
             let options = place.options(keys, env.settings.virtual_host);
@@ -205,13 +203,6 @@ fn stage(env: &Env, place: &Place, keys: &Keys) -> Result<StageOptions> {
             Ok(StageOptions { place, at_server: StageTarget::Bucket(target) })
         }
     }
-}
-
-/// A directory as the server is told of it.
-fn in_words(path: &Path) -> Result<StageTarget> {
-    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let text = whole.to_str().map(|text| StageTarget::Directory(text.to_owned()));
-    text.ok_or_else(|| Error::invalid(format!("{}: a server takes only plain ASCII paths", whole.display())))
 }
 
 fn record(

@@ -194,6 +194,14 @@ async fn toml_files_given_by_hand_win() {
         stage.start(&StartOptions { config, ..StartOptions::default() }).await.unwrap();
         assert!(stage.server().join("elsewhere/ckp").is_dir());
     }
+
+    // A data node's file alone, as mo_br names it: the log service is that of the backup.
+    std::fs::remove_dir_all(stage.server().join("elsewhere")).unwrap();
+    std::fs::remove_dir_all(stage.server().join("ids")).unwrap();
+    let options = StartOptions { config: vec![etc.join("tn.toml")], ..StartOptions::default() };
+    let report = stage.start(&options).await.unwrap();
+    assert!(report.remarks.iter().any(|remark| remark.contains("log service was named")), "{:?}", report.remarks);
+    assert!(stage.server().join("elsewhere/ckp").is_dir() && stage.server().join("mo-data/local/hk_data").is_file());
 }
 
 #[tokio::test(flavor = "multi_thread")]

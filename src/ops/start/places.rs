@@ -209,7 +209,7 @@ impl Within<'_> {
         let joined = tidy(&self.directory.join(path))?;
         if !self.outside && !joined.starts_with(self.directory) {
             return Err(Error::invalid(format!(
-                "{what} is {}, outside {}: --outside allows that, or give --config with files that say another place",
+                "{what} is {}, outside {}: --outside allows that, or name toml files that say another place (--mo-config; --dn_config_path of mo_br)",
                 joined.display(),
                 self.directory.display()
             )));
@@ -274,7 +274,7 @@ fn ids(cluster: &ClusterConfig, within: &Within<'_>, shared: &DirectoryPlace) ->
     }
     if places.is_empty() {
         return Err(Error::invalid(
-            "none of the toml files is that of a log service, which has to be given the ids (hk_data): name its file, too, by --config",
+            "none of the toml files is that of a log service, which has to be given the ids (hk_data), and there is none in the backup: name its file, too (--mo-config; --dn_config_path of mo_br)",
         ));
     }
     Ok(places)
@@ -311,11 +311,15 @@ impl Files {
         for path in &options.config {
             files.add(directory, path)?;
         }
+        let lacks_log = !files.services.iter().any(|service| service.kind == ServiceKind::Log);
+        if lacks_log && !options.config.is_empty() {
+            files.add_log_of_backup(&read_configs(&tree.config_entries(), reader)?)?;
+        }
         if files.services.is_empty() {
-            let place = if options.config.is_empty() { "the backup's config/" } else { "what --config names" };
+            let place = if options.config.is_empty() { "the backup's config/" } else { "the files named" };
             return Err(Error::invalid(format!(
                 "no toml file of a service is in {place}: where SHARED is and how it is framed is not known; name the server's launch.toml, its \
-                 directory, or single files by --config"
+                 directory, or single files (--mo-config; --dn_config_path of mo_br)"
             )));
         }
         Ok(files)
@@ -346,6 +350,24 @@ impl Files {
         Ok(())
     }
 
+    /// Where only a data node's file is named, as mo_br does, the log service is that of the backup, on the SHARED of the file named.
+    fn add_log_of_backup(&mut self, configs: &[(String, String)]) -> Result<()> {
+        let Some(shared) = self.services.first().map(|service| service.shared.clone()) else { return Ok(()) };
+        for (name, text) in configs {
+            if let ConfigFile::Service(mut service) = parse(&format!("config/{name}"), text)?
+                && service.kind == ServiceKind::Log
+            {
+                self.remarks.push(format!(
+                    "no toml file of a log service was named: the place of the ids is that of config/{name} in the backup"
+                ));
+                service.shared = shared.clone();
+                service.caches.clear();
+                self.services.push(*service);
+            }
+        }
+        Ok(())
+    }
+
     fn read_directory(&mut self, directory: &Path, path: &Path) -> Result<()> {
         let act = || format!("list {}", path.display());
         let mut names: Vec<PathBuf> = Vec::new();
@@ -370,7 +392,7 @@ impl Files {
         match parse(&path.display().to_string(), &text)? {
             ConfigFile::Service(service) => self.services.push(*service),
             ConfigFile::Other => {
-                let message = format!("--config {}: it is neither a launch file nor that of a service", path.display());
+                let message = format!("{}: it is neither a launch file nor that of a service", path.display());
                 return Err(Error::invalid(message));
             }
             ConfigFile::Launch(launched) => {

@@ -21,7 +21,7 @@ stored once, so a nightly backup costs what is new; every backup restores by its
 
   export EVERPACK_REPO=/backup/everpack
   everpack init                          make the repository, once
-  everpack backup matrixone://root@db    back a running MatrixOne up; a directory or a bucket goes as well
+  everpack backup matrixone://root@db    store a running MatrixOne, or any directory
   everpack list                          see what there is
   everpack restore latest /restore/here  get it back
   everpack check --read-data             prove that everything stored can be read

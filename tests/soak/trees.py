@@ -41,7 +41,7 @@ class MadeTree:
     def next_night(self):
         for _ in range(self.random.randint(1, 4)):
             self._add()
-        while sum(self.sizes.values()) > self.target:
+        while sum(self.sizes.values()) > self.target and len(self.sizes) > 1:
             self._remove()
         for _ in range(self.random.randint(0, 2)):
             self._change()

@@ -8,6 +8,8 @@ use std::time::Duration;
 use everpack::clock::SystemClock;
 use everpack::entropy::SystemEntropy;
 use everpack::matrixone::client::{Client, Row};
+use everpack::matrixone::login::Secret;
+use everpack::matrixone::sql::S3Target;
 use everpack::ops::backup::BackupOptions;
 use everpack::ops::drill::{DrillBackend, DrillOptions, FreshServer, drill};
 use everpack::ops::live::{self, LiveOptions, LiveReport, Place, StageOptions, StageTarget};
@@ -38,6 +40,24 @@ async fn answers(client: &mut Client) -> Vec<Vec<Row>> {
         answers.push(client.query(query).await.unwrap());
     }
     answers
+}
+
+/// A bucket of the test's own, as everpack and as the server reach it.
+fn bucket(test: &str) -> Option<StageOptions> {
+    let server = everpack::testing::s3::server(test, "EVERPACK_TEST_S3")?;
+    let url = server.url("stage");
+    let prefix = url.rsplit('/').next().unwrap().to_owned();
+    let place = Place::Bucket { url, options: server.options.clone() };
+    let target = S3Target {
+        endpoint: server.options.endpoint.clone(),
+        access_key_id: server.options.access_key.clone(),
+        secret_access_key: server.options.secret_key.clone().map(Secret::new),
+        bucket: server.bucket.clone(),
+        filepath: prefix,
+        region: Some(server.options.region.clone().unwrap_or_else(|| "us-east-1".to_owned())),
+        ..S3Target::default()
+    };
+    Some(StageOptions { place, at_server: StageTarget::Bucket(target) })
 }
 
 /// A day: new rows, changed rows, rows that go, and every second day a new table and a merge by flush.
@@ -88,7 +108,7 @@ struct Night {
     answers: Vec<Vec<Row>>,
 }
 
-async fn nights(binary: &Path, backend: DrillBackend, shared_folder: &str) {
+async fn nights(binary: &Path, backend: DrillBackend, shared_folder: &str, bucket: Option<StageOptions>) {
     let scratch = tempfile::tempdir().unwrap();
     let (data, stage) = (scratch.path().join("server"), scratch.path().join("stage"));
     std::fs::create_dir(&data).unwrap();
@@ -106,9 +126,13 @@ async fn nights(binary: &Path, backend: DrillBackend, shared_folder: &str) {
         let options = LiveOptions {
             login: server.login(),
             shared,
-            stage: StageOptions {
-                place: Place::Directory(stage.clone()),
-                at_server: StageTarget::Directory(stage.to_str().unwrap().to_owned()),
+            // Where there is a bucket, every second night is staged in it.
+            stage: match &bucket {
+                Some(bucket) if day.is_multiple_of(2) => bucket.clone(),
+                _ => StageOptions {
+                    place: Place::Directory(stage.clone()),
+                    at_server: StageTarget::directory(&stage).unwrap(),
+                },
             },
             parallelism: 2,
             kind: "full".to_owned(),
@@ -132,8 +156,8 @@ async fn nights(binary: &Path, backend: DrillBackend, shared_folder: &str) {
 
     let queries = scratch.path().join("queries.sql");
     std::fs::write(&queries, QUERIES.map(|query| format!("{query};\n")).concat()).unwrap();
-    // The first, the last, and one in the middle, on both kinds of SHARED.
-    for (at, backend) in [(0, backend), (2, DrillBackend::Disk), (4, backend)] {
+    // The first ones, the last, and one in the middle, on both kinds of SHARED.
+    for (at, backend) in [(0, backend), (1, backend), (2, DrillBackend::Disk), (4, backend)] {
         let night = &nights[at];
         let backup = repository.find_backup(&night.report.backup.id.to_string()).unwrap();
         let mut options = DrillOptions::new(binary, scratch.path());
@@ -151,11 +175,11 @@ async fn nights(binary: &Path, backend: DrillBackend, shared_folder: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn nights_of_a_raw_cluster_start_and_answer_as_they_did() {
     let Some(binary) = binary("nights of a raw cluster") else { return };
-    nights(&binary, DrillBackend::DiskEndpoint, "shared2").await;
+    nights(&binary, DrillBackend::DiskEndpoint, "shared2", bucket("nights staged in a bucket")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nights_of_a_framed_cluster_start_and_answer_as_they_did() {
     let Some(binary) = binary("nights of a framed cluster") else { return };
-    nights(&binary, DrillBackend::Disk, "shared").await;
+    nights(&binary, DrillBackend::Disk, "shared", None).await;
 }

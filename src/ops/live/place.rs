@@ -203,11 +203,14 @@ impl Place {
             Self::Bucket { .. } => {
                 use futures::TryStreamExt;
                 let store = self.store()?;
-                let mut objects = store.list(Folder::Root);
+                // The prefix may hold a whole repository beside: only what follows the name is listed, and buckets list in order.
+                let mut objects = store.list_from(Folder::Root, ObjectPath::parse(prefix)?);
                 while let Some(info) = objects.try_next().await? {
-                    if let Some((first, _)) = info.path.as_str().split_once('/') {
-                        names.insert(first.to_owned());
+                    let path = info.path.as_str();
+                    if !path.starts_with(prefix) {
+                        break;
                     }
+                    names.extend(path.split_once('/').map(|(first, _)| first.to_owned()));
                 }
             }
         }

@@ -462,3 +462,26 @@ async fn a_backup_says_what_it_is() {
     assert_eq!(manifest.source_kind, "matrixone");
     assert!(manifest.lineage_name.starts_with("matrixone:") && !format!("{manifest:?}").contains("111\""));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_size_that_the_list_has_wrong_is_settled_by_the_digest() {
+    let Some(mut recording) = recording("a size that the list has wrong") else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let night = scratch.path().join("night");
+    let copied =
+        std::process::Command::new("cp").arg("-r").arg(&recording.nights[0].root).arg(&night).status().unwrap();
+    assert!(copied.success());
+    // A real server was seen to list an object of garbage collection with the size of the file that names it.
+    let mut rows = tree::parse_list(&logical(&night.join(tree::TAE_LIST))).unwrap();
+    let wrong = rows.iter_mut().find(|row| row.sha256.is_some() && row.object().is_some() && row.size > 1000).unwrap();
+    wrong.size = 606;
+    let list = tree::write_list(&rows);
+    std::fs::write(night.join("tae/tae_list.sha256"), tree::sha256(&list)).unwrap();
+    std::fs::write(night.join(tree::TAE_LIST), list).unwrap();
+    recording.nights = vec![TreeSource::at(night.clone())];
+    let site = Site::new(&recording).await;
+    let server = RecordedServer::start(recording).await;
+    let report = site.back_up(&server).await.unwrap();
+    assert_eq!(report.attempts, 1);
+    site.assert_restores(&report, &night, "a wrong size").await;
+}

@@ -80,7 +80,8 @@ fn compare(
     let row = entry.path.strip_prefix(b"tae/").and_then(|path| rows.get(std::str::from_utf8(path).ok()?)).copied();
     let wants_digest = beside.is_some() || row.is_some_and(|row| row.sha256.is_some());
     let (len, digest) = read_through(tree, entry, wants_digest, monitor)?;
-    if let Some(row) = row.filter(|row| row.size != len) {
+    // Real servers list objects of garbage collection with the size of the file that names them: where there is a digest, it decides.
+    if let Some(row) = row.filter(|row| row.size != len && row.sha256.is_none()) {
         return Ok(Some(format!("it has {len} bytes, and tae_list says {}", row.size)));
     }
     if let (Some(stated), Some(digest)) = (row.and_then(|row| row.sha256), digest)

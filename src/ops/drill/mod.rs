@@ -275,8 +275,9 @@ async fn usual_backend(
     let written = start::written_as(repository, backup, options, monitor).await?;
     Ok(match written {
         (true, _) => DrillBackend::Disk,
-        (false, Some(release)) if !release.target_follows_shared() => DrillBackend::DiskEndpoint,
-        (false, _) => DrillBackend::DiskV2,
+        (false, Some(release)) if release.target_follows_shared() => DrillBackend::DiskV2,
+        // What every release since 2.0 knows; a build without a number may be any.
+        (false, _) => DrillBackend::DiskEndpoint,
     })
 }
 

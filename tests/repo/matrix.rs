@@ -13,6 +13,7 @@ use everpack::ops::check::{CheckOptions, CheckReport, Severity, check};
 use everpack::ops::prune::{MaxUnused, PruneOptions, prune};
 use everpack::ops::repair::{RepairOptions, repair, repair_log};
 use everpack::ops::replicate::{ReplicateOptions, replicate};
+use everpack::ops::restore::{RestoreOptions, restore};
 use everpack::progress::Silent;
 use everpack::repo::{Environment, OpenOptions, Repository};
 use everpack::store::{ObjectPath, Store};
@@ -103,7 +104,24 @@ async fn before() -> Before {
     ];
     let mut next = tree;
     next.extend(files(5, 2));
-    Before { replica: objects_of(&replica).await, objects, backups, next, victims }
+    let mut before = Before { replica: objects_of(&replica).await, objects, backups, next, victims };
+    // What lies in which pack is the threads' doing: the largest one in whose middle the newest backup has something.
+    let mut packs: Vec<String> = before.objects.keys().filter(|name| name.starts_with("packs/")).cloned().collect();
+    packs.sort_by_key(|name| std::cmp::Reverse(before.objects[name].len()));
+    for pack in packs {
+        let store = store_of(&damaged(&before, &pack, "flip")).await;
+        let repository = open(&store, 3).await.unwrap();
+        let latest = repository.find_backup("latest").unwrap();
+        let target = tempfile::tempdir().unwrap();
+        let target = target.path().join("target");
+        let options = RestoreOptions { memory: 64 << 20, ..RestoreOptions::default() };
+        let report = restore(&repository, &latest, &target, &options, Arc::new(Silent)).await.unwrap();
+        if report.damaged_count > 0 {
+            before.victims.iter_mut().find(|(kind, _)| *kind == "data pack").unwrap().1 = pack;
+            return before;
+        }
+    }
+    panic!("no pack has anything of the newest backup in its middle");
 }
 
 /// What is left of the objects after a damage.
@@ -112,12 +130,8 @@ fn damaged(before: &Before, victim: &str, damage: &str) -> Objects {
     match damage {
         "flip" => {
             let mut bytes = objects[victim].to_vec();
-            // What lies where in a data pack is the threads' doing, and some of it nobody needs: there in several places.
-            let places: &[usize] = if victim.starts_with("packs/") { &[2, 3, 4, 5] } else { &[4] };
-            for part in places {
-                let at = bytes.len() * part / 8;
-                bytes[at] ^= 0x10;
-            }
+            let at = bytes.len() / 2;
+            bytes[at] ^= 0x10;
             objects.insert(victim.to_owned(), bytes.into());
         }
         "truncate" => {

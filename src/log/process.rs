@@ -29,13 +29,24 @@ impl Process {
         Self { host, boot_id, pid_namespace: pid_namespace(), pid, started: start_time(pid).unwrap_or(0) }
     }
 
-    /// True if the process behind `session` ran where this one runs and is gone; false if that cannot be told.
-    pub(crate) fn knows_to_be_gone(&self, session: &SessionInfo) -> bool {
+    /// Whose session it is.
+    pub(crate) fn of_session(session: &SessionInfo) -> Self {
+        Self {
+            host: session.host.clone(),
+            boot_id: session.boot_id.clone(),
+            pid_namespace: session.pid_namespace,
+            pid: session.pid,
+            started: session.pid_started,
+        }
+    }
+
+    /// True if the other process ran where this one runs and is gone; false if that cannot be told.
+    pub(crate) fn knows_to_be_gone(&self, other: &Self) -> bool {
         let same_place = !self.boot_id.is_empty()
-            && self.boot_id == session.boot_id
+            && self.boot_id == other.boot_id
             && self.pid_namespace != 0
-            && self.pid_namespace == session.pid_namespace;
-        same_place && session.pid_started != 0 && start_time(session.pid) != Some(session.pid_started)
+            && self.pid_namespace == other.pid_namespace;
+        same_place && other.started != 0 && start_time(other.pid) != Some(other.started)
     }
 }
 
@@ -58,53 +69,38 @@ fn start_time(pid: u32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::log_record::Purpose;
-    use crate::id::{LineageId, SessionId};
-
-    fn session_of(process: &Process) -> SessionInfo {
-        SessionInfo {
-            session: SessionId::from_bytes([1; 8]),
-            purpose: Purpose::Backup,
-            lineage: LineageId::from_bytes([0; 16]),
-            host: process.host.clone(),
-            boot_id: process.boot_id.clone(),
-            pid_namespace: process.pid_namespace,
-            pid: process.pid,
-            pid_started: process.started,
-        }
-    }
 
     #[test]
     fn a_living_process_is_not_gone_and_a_reused_pid_is() {
         let me = Process::current();
-        let mut session = session_of(&me);
-        assert!(!me.knows_to_be_gone(&session));
-        session.pid_started += 1;
-        assert!(me.knows_to_be_gone(&session), "the pid lives, but it is another process");
+        let mut other = me.clone();
+        assert!(!me.knows_to_be_gone(&other));
+        other.started += 1;
+        assert!(me.knows_to_be_gone(&other), "the pid lives, but it is another process");
     }
 
     #[test]
     fn a_process_of_another_boot_or_container_cannot_be_told() {
         let me = Process::current();
-        let mut session = session_of(&me);
-        session.pid_started += 1;
-        session.boot_id = "another".to_owned();
-        assert!(!me.knows_to_be_gone(&session));
-        session.boot_id = me.boot_id.clone();
-        session.pid_namespace += 1;
-        assert!(!me.knows_to_be_gone(&session));
+        let mut other = me.clone();
+        other.started += 1;
+        other.boot_id = "another".to_owned();
+        assert!(!me.knows_to_be_gone(&other));
+        other.boot_id = me.boot_id.clone();
+        other.pid_namespace += 1;
+        assert!(!me.knows_to_be_gone(&other));
     }
 
     #[test]
     fn an_ended_child_is_gone() {
         let me = Process::current();
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let mut session = session_of(&me);
-        session.pid = child.id();
-        session.pid_started = start_time(child.id()).unwrap();
-        assert!(!me.knows_to_be_gone(&session));
+        let mut other = me.clone();
+        other.pid = child.id();
+        other.started = start_time(child.id()).unwrap();
+        assert!(!me.knows_to_be_gone(&other));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(me.knows_to_be_gone(&session));
+        assert!(me.knows_to_be_gone(&other));
     }
 }

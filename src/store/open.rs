@@ -193,8 +193,8 @@ fn open_remote(url: &Url, options: &StoreOptions) -> Result<Store> {
     let bucket = url.host_str().unwrap_or_default();
     let result = match url.scheme() {
         "s3" => build_s3(bucket, options)?,
-        "gs" => build_gs(bucket, options),
-        _ => build_az(bucket, options),
+        "gs" => build_gs(bucket, options)?,
+        _ => build_az(bucket, options)?,
     };
     let invalid = |error: object_store::Error| {
         Error::with_source(ErrorKind::Invalid, format!("open {url}: its settings are not usable"), error)
@@ -248,20 +248,26 @@ fn build_s3(bucket: &str, options: &StoreOptions) -> Result<Built> {
     Ok(builder.build().map(|objects| Arc::new(objects) as Arc<dyn ObjectStore>))
 }
 
-fn build_gs(bucket: &str, options: &StoreOptions) -> Built {
+fn build_gs(bucket: &str, options: &StoreOptions) -> Result<Built> {
     let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket).with_retry(options.retry());
     for (key, value) in options.client_settings() {
         builder = builder.with_config(GoogleConfigKey::Client(key), value);
     }
-    Ok(Arc::new(builder.build()?))
+    if let Some(endpoint) = &options.endpoint {
+        builder = builder.with_base_url(&check_endpoint(endpoint, options.allow_http, None)?);
+    }
+    Ok(builder.build().map(|objects| Arc::new(objects) as Arc<dyn ObjectStore>))
 }
 
-fn build_az(container: &str, options: &StoreOptions) -> Built {
+fn build_az(container: &str, options: &StoreOptions) -> Result<Built> {
     let mut builder = MicrosoftAzureBuilder::from_env().with_container_name(container).with_retry(options.retry());
     for (key, value) in options.client_settings() {
         builder = builder.with_config(AzureConfigKey::Client(key), value);
     }
-    Ok(Arc::new(builder.build()?))
+    if let Some(endpoint) = &options.endpoint {
+        builder = builder.with_endpoint(check_endpoint(endpoint, options.allow_http, None)?);
+    }
+    Ok(builder.build().map(|objects| Arc::new(objects) as Arc<dyn ObjectStore>))
 }
 
 fn is_true(value: Option<String>) -> bool {
@@ -272,23 +278,23 @@ fn is_true(value: Option<String>) -> bool {
 fn check_endpoint(text: &str, may_http: bool, host_for: Option<&str>) -> Result<String> {
     // The text is not shown before it is known to hold no credentials.
     let mut url = Url::parse(text)
-        .map_err(|error| Error::with_source(ErrorKind::Invalid, "the S3 endpoint is not a valid URL", error))?;
+        .map_err(|error| Error::with_source(ErrorKind::Invalid, "the endpoint is not a valid URL", error))?;
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-        return Err(Error::invalid("the S3 endpoint has only scheme, host, port and path; give credentials apart"));
+        return Err(Error::invalid("the endpoint has only scheme, host, port and path; give credentials apart"));
     }
     match url.scheme() {
         "https" => {}
         "http" if may_http => {}
         "http" => {
-            let message = format!("the S3 endpoint {url} is not encrypted; allow HTTP explicitly if that is meant");
+            let message = format!("the endpoint {url} is not encrypted; --allow-http if that is meant");
             return Err(Error::invalid(message));
         }
-        _ => return Err(Error::invalid(format!("the S3 endpoint {url} is neither https:// nor http://"))),
+        _ => return Err(Error::invalid(format!("the endpoint {url} is neither https:// nor http://"))),
     }
     if let Some(bucket) = host_for {
         let host = format!("{bucket}.{}", url.host_str().unwrap_or_default());
         url.set_host(Some(&host)).map_err(|error| {
-            let message = format!("the S3 endpoint {text} cannot take the bucket in its host name");
+            let message = format!("the endpoint {text} cannot take the bucket in its host name");
             Error::with_source(ErrorKind::Invalid, message, error)
         })?;
     }

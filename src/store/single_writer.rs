@@ -20,13 +20,19 @@ const LOCK_LEN_MAX: u64 = 4096;
 const PATIENCE: Duration = Duration::from_millis(100);
 const FIRST_LINE: &str = "everpack single-writer lock";
 
-/// Who holds a lock, for people to find them.
+/// Who holds a lock, for people to find them, and for a process of the same host to see that they are gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// Host name.
     pub host: String,
+    /// The kernel's boot id; empty if unknown.
+    pub boot_id: String,
+    /// The pid namespace; 0 if unknown.
+    pub pid_namespace: u64,
     /// Process on that host.
     pub pid: u32,
+    /// When that started, kernel ticks since boot; 0 if unknown.
+    pub started: u64,
     /// When the lock was taken.
     pub since: Timestamp,
 }
@@ -39,9 +45,16 @@ pub struct SingleWriter {
 }
 
 impl SingleWriter {
-    /// Takes the lock, or refuses with `Busy` and names who holds it.
-    pub async fn acquire(store: &Store, holder: &Holder, token: Token) -> Result<Self> {
-        if let Some(bytes) = store.get_if_there(StoredObject::Lock, LOCK_LEN_MAX).await? {
+    /// Takes the lock, or refuses with `Busy` and names who holds it. `is_gone` says of a holder that it cannot hold anything any more.
+    pub async fn acquire(
+        store: &Store,
+        holder: &Holder,
+        token: Token,
+        is_gone: impl Fn(&Holder) -> bool,
+    ) -> Result<Self> {
+        if let Some(bytes) = store.get_if_there(StoredObject::Lock, LOCK_LEN_MAX).await?
+            && !decode(&bytes).is_some_and(|holder| is_gone(&holder))
+        {
             return Err(busy(store, &bytes));
         }
         store.put_new(StoredObject::Lock, vec![encode(holder, token)]).await?;
@@ -82,13 +95,33 @@ impl SingleWriter {
 }
 
 fn encode(holder: &Holder, token: Token) -> Bytes {
-    let Holder { host, pid, since } = holder;
-    let host: String = host.chars().filter(|c| !c.is_control()).take(255).collect();
-    format!("{FIRST_LINE}\ntoken {token}\nhost {host}\npid {pid}\nsince {}\n", since.to_rfc3339()).into()
+    let Holder { host, boot_id, pid_namespace, pid, started, since } = holder;
+    let line = |text: &str| text.chars().filter(|c| !c.is_control()).take(255).collect::<String>();
+    let (host, boot_id, since) = (line(host), line(boot_id), since.to_rfc3339());
+    format!(
+        "{FIRST_LINE}\ntoken {token}\nhost {host}\npid {pid}\nsince {since}\nboot {boot_id}\npid-namespace {pid_namespace}\nstarted {started}\n"
+    )
+    .into()
+}
+
+/// Who holds it; `None` for a lock that does not say so fully.
+fn decode(bytes: &[u8]) -> Option<Holder> {
+    Some(Holder {
+        host: field(bytes, "host")?.to_owned(),
+        boot_id: field(bytes, "boot")?.to_owned(),
+        pid_namespace: field(bytes, "pid-namespace")?.parse().ok()?,
+        pid: field(bytes, "pid")?.parse().ok()?,
+        started: field(bytes, "started")?.parse().ok()?,
+        since: Timestamp::parse(field(bytes, "since")?)?,
+    })
 }
 
 fn busy(store: &Store, bytes: &[u8]) -> Error {
-    let message = format!("{} is locked by {}", store.display(), describe(bytes));
+    let message = format!(
+        "{} is for one writer at a time and locked by {}; if that is dead, `everpack backup --takeover` takes the lock",
+        store.display(),
+        describe(bytes)
+    );
     Error::new(ErrorKind::Busy, message)
 }
 
@@ -117,7 +150,18 @@ mod tests {
     use crate::store::StoreOptions;
 
     fn holder(pid: u32) -> Holder {
-        Holder { host: "db1".to_owned(), pid, since: Timestamp::from_nanos(1_715_745_404_915_410_000) }
+        Holder {
+            host: "db1".to_owned(),
+            boot_id: "8d2f".to_owned(),
+            pid_namespace: 4026531836,
+            pid,
+            started: 77,
+            since: Timestamp::from_nanos(1_715_745_404_915_000_000),
+        }
+    }
+
+    async fn acquire(store: &Store, pid: u32, byte: u8) -> Result<SingleWriter> {
+        SingleWriter::acquire(store, &holder(pid), token(byte), |_| false).await
     }
 
     fn token(byte: u8) -> Token {
@@ -127,13 +171,29 @@ mod tests {
     #[tokio::test]
     async fn the_second_writer_is_told_who_is_first() {
         let store = Store::open("memory:", &StoreOptions::default()).unwrap();
-        let lock = SingleWriter::acquire(&store, &holder(7), token(1)).await.unwrap();
-        let error = SingleWriter::acquire(&store, &holder(8), token(2)).await.unwrap_err();
+        let lock = acquire(&store, 7, 1).await.unwrap();
+        let error = acquire(&store, 8, 2).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy);
-        assert_eq!(error.message(), "memory: is locked by process 7 on db1 since 2024-05-15T03:56:44.915Z");
+        assert!(error.message().contains("locked by process 7 on db1 since 2024-05-15T03:56:44.915Z"), "{error}");
         lock.check().await.unwrap();
         lock.release().await.unwrap();
-        SingleWriter::acquire(&store, &holder(8), token(2)).await.unwrap();
+        acquire(&store, 8, 2).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_lock_of_one_who_is_gone_is_taken_and_a_lock_that_does_not_say_whose_it_is_is_not() {
+        let store = Store::open("memory:", &StoreOptions::default()).unwrap();
+        let _dead = acquire(&store, 7, 1).await.unwrap();
+        let gone = |found: &Holder| *found == holder(7);
+        let lock = SingleWriter::acquire(&store, &holder(8), token(2), gone).await.unwrap();
+        assert_eq!(
+            SingleWriter::acquire(&store, &holder(9), token(3), gone).await.unwrap_err().kind(),
+            ErrorKind::Busy
+        );
+        lock.release().await.unwrap();
+        let nameless = Bytes::from(format!("{FIRST_LINE}\ntoken {}\nhost db1\npid 7\n", token(1)));
+        store.put_new(StoredObject::Lock, vec![nameless]).await.unwrap();
+        assert!(SingleWriter::acquire(&store, &holder(8), token(2), |_| true).await.is_err());
     }
 
     #[tokio::test]
@@ -141,7 +201,7 @@ mod tests {
         let store = Store::open("memory:", &StoreOptions::default()).unwrap();
         let racers = (0..8).map(|n| {
             let store = store.clone();
-            async move { SingleWriter::acquire(&store, &holder(u32::from(n)), token(n)).await.is_ok() }
+            async move { acquire(&store, u32::from(n), n).await.is_ok() }
         });
         let won = futures::future::join_all(racers).await.into_iter().filter(|won| *won).count();
         assert_eq!(won, 1);
@@ -150,10 +210,10 @@ mod tests {
     #[tokio::test]
     async fn a_lock_taken_over_is_noticed_and_left_alone() {
         let store = Store::open("memory:", &StoreOptions::default()).unwrap();
-        let lost = SingleWriter::acquire(&store, &holder(7), token(1)).await.unwrap();
+        let lost = acquire(&store, 7, 1).await.unwrap();
         assert!(SingleWriter::remove(&store).await.unwrap().unwrap().contains("process 7"));
         assert_eq!(lost.check().await.unwrap_err().kind(), ErrorKind::Busy);
-        let _held = SingleWriter::acquire(&store, &holder(8), token(2)).await.unwrap();
+        let _held = acquire(&store, 8, 2).await.unwrap();
         lost.release().await.unwrap();
         assert!(store.exists(StoredObject::Lock).await.unwrap());
     }

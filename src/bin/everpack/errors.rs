@@ -53,7 +53,7 @@ fn advice(error: &Error) -> &'static str {
             "Check the name and the repository (-r or EVERPACK_REPO); `everpack list` shows the backups."
         }
         ErrorKind::Corrupt => {
-            "Run `everpack check --read-data` to learn what else is touched; older backups may be whole."
+            "`everpack check` tells what else is touched; `everpack repair` heals, `repair --from` with what a copy or a replica has."
         }
         ErrorKind::Unsupported => "Use a newer everpack, or another store; `everpack probe` tells what a store can do.",
         ErrorKind::Busy => "Wait for the other run and try again; if it is dead, `--takeover` ends its claim.",

@@ -125,7 +125,8 @@ impl Findings {
 
 /// Advice that several findings give.
 pub(super) mod heal {
-    pub(in super::super) const CONFIG: &str = "bring `config` back from a replica or a copy of the repository";
+    pub(in super::super) const CONFIG: &str =
+        "`everpack repair --from COPY` brings `config` back from a copy of this repository";
     pub(in super::super) const LOG_ENTRY: &str = "`everpack repair --from COPY` brings the entry back from a copy of this repository; until \
          then nothing can be written safely";
     pub(in super::super) const STATE: &str = "`everpack repair` replaces it: the log says the same";

@@ -96,7 +96,7 @@ fn check_seen(
     let cache = repository.environment().cache.as_ref().map(|cache| cache.join(repository.id().to_string()));
     let cache = cache.map_or_else(|| "this host's cache".to_owned(), |cache| cache.display().to_string());
     let heal = format!(
-        "bring the missing entries back from a replica or a copy of the repository; if an older copy was put there on purpose, delete {cache}"
+        "`everpack repair --from COPY` brings the missing entries back from a copy of this repository; if an older copy was put there on purpose, delete {cache}"
     );
     findings.add(Finding::new(Severity::Error, "log", what, &heal));
 }

@@ -14,7 +14,7 @@ use super::backup::write_rest;
 use super::check::finding_table;
 use super::init::parse_chunk_size;
 use crate::errors::Exit;
-use crate::open::{create_store, environment, open_store, store_options};
+use crate::open::{create_store, environment, open_store, store_options, warn_of_single_writer};
 use crate::output::{one_line, plural, render, table};
 
 const LONG_ABOUT: &str = "\
@@ -77,6 +77,7 @@ pub(crate) async fn run(context: &Context, args: RepairArgs) -> Result<Exit> {
         }
         opened => opened?,
     };
+    warn_of_single_writer(context, &repository);
     let from = match from {
         Some(from) => Some(open_donor(context, &repository, from).await?),
         None => None,

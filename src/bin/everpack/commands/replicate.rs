@@ -15,7 +15,7 @@ use super::Context;
 use crate::args::{parse_duration, parse_size};
 use crate::errors::Exit;
 use crate::metrics::{self, gauge, gauge_f64};
-use crate::open::{create_store, environment, open_repository, open_store, store_options};
+use crate::open::{create_store, environment, open_repository, open_store, store_options, warn_of_single_writer};
 use crate::output::{one_line, plural};
 
 const LONG_ABOUT: &str = "\
@@ -169,6 +169,7 @@ pub(crate) async fn run(context: &Context, args: ReplicateArgs) -> Result<Exit> 
         (None, Some(target)) => push(context, &args, target, may_make).await?,
         (from, _) => pull(context, &args, from.as_deref().unwrap_or_default(), may_make).await?,
     };
+    warn_of_single_writer(context, &pair.target);
     let selection = Selection {
         backups: names.map(|spec| Ok(pair.origin.find_backup(spec)?.id)).collect::<Result<_>>()?,
         lineages: args.lineage.clone(),

@@ -18,7 +18,7 @@ use crate::format::log_entry::LogEntry;
 use crate::format::log_record::Record;
 use crate::format::log_state::LogState;
 use crate::id::{EntryHash, ObjectHash, SessionId, Token};
-use crate::store::{Folder, Put, Store, StoredObject, confirm_create_only};
+use crate::store::{Folder, OBJECT_LEN_MAX, Put, Store, StoredObject, confirm_create_only};
 
 /// Entries fetched at once.
 pub(super) const FETCH_AT_ONCE: usize = 16;
@@ -210,11 +210,19 @@ impl Chain {
             }
             Put::AlreadyThere(theirs) => {
                 take(state, &theirs)?;
-                // More may have come; a listing that lags behind only costs another round.
-                self.advance(state).await?;
+                self.follow(state).await?;
                 Ok(Append::Lost)
             }
         }
+    }
+
+    /// Takes in what came behind the head just now: entry after entry, until there is none. Where writers race, that is one small request; a
+    /// listing takes as long as ten of them, and whoever lists in every round is overtaken in every round.
+    async fn follow(&self, state: &mut LogState) -> Result<()> {
+        while let Some(stored) = self.store.get_if_there(StoredObject::Log(state.head + 1), OBJECT_LEN_MAX).await? {
+            take(state, &stored)?;
+        }
+        Ok(())
     }
 
     /// Keeps the state in an object, and gives the record that makes it believed.

@@ -4,9 +4,11 @@
 //! follows. The open session of a lineage is the lineage's lock. Fencing a dead one is a matter of patience, never of safety: a session that
 //! was fenced while it lived learns so at its next append, and its unpublished packs are lost.
 
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use tokio::sync::Mutex;
 
 use super::{Repository, Rule};
@@ -15,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::log_record::{Purpose, Record, SessionInfo};
 use crate::format::log_state::{LogState, SessionState};
 use crate::id::{LineageId, SessionId, Token};
-use crate::log::{Append, CHECKPOINT_EVERY, NO_SESSION};
+use crate::log::{Append, CHECKPOINT_EVERY, NO_SESSION, Process};
 use crate::store::{Holder, SingleWriter, Store, StoredObject};
 
 /// A long session says that it is alive this often.
@@ -71,13 +73,14 @@ impl Session {
         if lock.is_none() {
             repository.chain().confirm_create_only(&state).await?;
         }
+        let mut heard = Heard::default();
         loop {
             let id = SessionId::from_bytes(environment.entropy.array()?);
             // A name that was used has no say any more.
             if state.sessions.contains_key(&id) {
                 continue;
             }
-            let mut records = repository.fence_the_dead(&state, &request).await?;
+            let mut records = repository.fence_the_dead(&state, &request, &mut heard).await?;
             records.insert(0, Record::SessionOpened(repository.describe_session(id, &request)));
             let appended =
                 repository.chain().append(&mut state, id, records, &*environment.clock, &*environment.entropy);
@@ -196,8 +199,16 @@ impl Session {
 
 impl Repository {
     /// Appends in nobody's name: an operator's command, which relies on nothing that could go. `decide` sees the state that the entry will
-    /// follow, and is asked again whenever another writer was first; no records, no entry.
+    /// follow, and is asked again whenever another writer was first; no records, no entry. On a full disk the ballast makes room: what
+    /// operators say is what frees space.
     pub(crate) async fn say<F>(&self, mut decide: F) -> Result<()>
+    where
+        F: AsyncFnMut(&LogState) -> Result<Vec<Record>>,
+    {
+        self.spend_ballast(async || self.say_as_is(&mut decide).await).await
+    }
+
+    async fn say_as_is<F>(&self, decide: &mut F) -> Result<()>
     where
         F: AsyncFnMut(&LogState) -> Result<Vec<Record>>,
     {
@@ -236,12 +247,28 @@ impl Repository {
     /// Takes the advisory lock of a store that cannot be shared.
     async fn lock_store(&self, takeover: bool) -> Result<SingleWriter> {
         let process = &self.environment().process;
-        let holder = Holder { host: process.host.clone(), pid: process.pid, since: self.environment().clock.now() };
+        let holder = Holder {
+            host: process.host.clone(),
+            boot_id: process.boot_id.clone(),
+            pid_namespace: process.pid_namespace,
+            pid: process.pid,
+            started: process.started,
+            since: self.environment().clock.now(),
+        };
         let store: &Store = self.store();
         if takeover {
             SingleWriter::remove(store).await?;
         }
-        SingleWriter::acquire(store, &holder, Token::from_bytes(self.environment().entropy.array()?)).await
+        let is_gone = |holder: &Holder| {
+            process.knows_to_be_gone(&Process {
+                host: holder.host.clone(),
+                boot_id: holder.boot_id.clone(),
+                pid_namespace: holder.pid_namespace,
+                pid: holder.pid,
+                started: holder.started,
+            })
+        };
+        SingleWriter::acquire(store, &holder, Token::from_bytes(self.environment().entropy.array()?), is_gone).await
     }
 
     fn describe_session(&self, session: SessionId, request: &SessionRequest) -> SessionInfo {
@@ -259,12 +286,23 @@ impl Repository {
     }
 
     /// Fences sessions that are gone; fails with `Busy` if the lineage is held by one that is not.
-    async fn fence_the_dead(&self, state: &LogState, request: &SessionRequest) -> Result<Vec<Record>> {
+    async fn fence_the_dead(
+        &self,
+        state: &LogState,
+        request: &SessionRequest,
+        heard: &mut Heard,
+    ) -> Result<Vec<Record>> {
+        let process = &self.environment().process;
+        let silent = state.open_sessions().filter(|(_, session)| match &session.info {
+            Some(info) => !process.knows_to_be_gone(&Process::of_session(info)),
+            None => false,
+        });
+        heard.learn(self, silent.map(|(_, session)| session.last_seen)).await?;
         let mut records = Vec::new();
         for (id, session) in state.open_sessions() {
             let Some(info) = &session.info else { continue };
             let holds_ours = request.lineage.is_some_and(|lineage| lineage == info.lineage);
-            if self.environment().process.knows_to_be_gone(info) {
+            if self.environment().process.knows_to_be_gone(&Process::of_session(info)) {
                 let why = format!("process {} of host {} is gone", info.pid, info.host);
                 records.push(Record::SessionFenced { session: id, why });
             } else if holds_ours && request.takeover {
@@ -272,7 +310,7 @@ impl Repository {
                     format!("taken over by process {} of host {}", std::process::id(), self.environment().process.host);
                 records.push(Record::SessionFenced { session: id, why });
             } else {
-                let silent = self.silent_for(session).await?;
+                let silent = heard.silent_for(session);
                 let is_waited_for = holds_ours || request.purpose == Purpose::Prune;
                 let patience =
                     if is_waited_for { request.fence_after } else { FORGOTTEN_AFTER.max(request.fence_after) };
@@ -289,15 +327,6 @@ impl Repository {
         Ok(records)
     }
 
-    /// How long ago the session's newest entry was written, by the store's own clock.
-    async fn silent_for(&self, session: &SessionState) -> Result<Duration> {
-        let Some(entry) = self.store().head(StoredObject::Log(session.last_seen)).await? else {
-            return Ok(Duration::ZERO);
-        };
-        let now = self.store_time().await?;
-        Ok(now.map_or(Duration::ZERO, |now| now.since(entry.last_modified)))
-    }
-
     /// Now, by the store's own clock; nothing if the store does not show what was just written.
     pub(crate) async fn store_time(&self) -> Result<Option<Timestamp>> {
         // What is written now bears the time of the store's clock.
@@ -307,6 +336,47 @@ impl Repository {
         // Whoever may not delete may ask all the same; an object that stays is empty talk.
         let _stays = self.store().delete(&probe).await;
         Ok(written.map(|written| written.last_modified))
+    }
+}
+
+/// Requests at once when we ask how long others have been silent.
+const ASK_AT_ONCE: usize = 16;
+
+/// When entries of the log were written and what time it is now, by the store's own clock. Asked once: while many hosts begin at the same
+/// minute, whoever asks again in every round is overtaken in every round.
+#[derive(Debug, Default)]
+struct Heard {
+    now: Option<Timestamp>,
+    entries: HashMap<u64, Timestamp>,
+}
+
+impl Heard {
+    /// Asks what is not known yet of these entries.
+    async fn learn(&mut self, repository: &Repository, entries: impl Iterator<Item = u64>) -> Result<()> {
+        let unknown: BTreeSet<u64> = entries.filter(|entry| !self.entries.contains_key(entry)).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let ask = |entry: u64| async move {
+            Ok::<_, Error>((entry, repository.store().head(StoredObject::Log(entry)).await?))
+        };
+        let mut found = futures::stream::iter(unknown).map(ask).buffered(ASK_AT_ONCE);
+        while let Some((entry, info)) = found.try_next().await? {
+            self.entries.extend(info.map(|info| (entry, info.last_modified)));
+        }
+        drop(found);
+        if self.now.is_none() {
+            self.now = repository.store_time().await?;
+        }
+        Ok(())
+    }
+
+    /// How long ago the session's newest entry was written; no time at all if that is not known.
+    fn silent_for(&self, session: &SessionState) -> Duration {
+        match (self.now, self.entries.get(&session.last_seen)) {
+            (Some(now), Some(then)) => now.since(*then),
+            _ => Duration::ZERO,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use everpack::clock::{ManualClock, Timestamp};
 use everpack::error::{Error, ErrorKind, Result};
 use everpack::id::ObjectHash;
@@ -12,8 +13,8 @@ use everpack::ops::forget::{
 };
 use everpack::progress::Silent;
 use everpack::repo::{OpenOptions, Repository};
-use everpack::store::Store;
 use everpack::store::adapter::{Faults, Faulty};
+use everpack::store::{ObjectPath, Store, StoreOptions, StoredObject};
 
 use crate::made::{
     Tree, assert_restores, assert_scrubs, back_up, back_up_with, memory, open, quick, seeded, small, tree_of, whole,
@@ -398,6 +399,22 @@ async fn a_full_disk_says_so_and_changes_nothing() {
         assert_eq!(ids(&open(&disk, 42).await.unwrap()), nights.ids[2..]);
     }
     assert!(said >= 4, "{said}");
+}
+
+/// Forgetting is what frees space, so it must be possible without any.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_with_ballast_lets_operators_speak() {
+    let nights = Nights::of(3).await;
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Store::create_root(directory.path().to_str().unwrap(), &StoreOptions::default()).unwrap();
+    for (path, bytes) in &crate::made::objects_of(&nights.disk).await {
+        disk.put_new(ObjectPath::parse(path).unwrap(), vec![bytes.clone()]).await.unwrap();
+    }
+    disk.put_new(StoredObject::Ballast, vec![Bytes::from(vec![7; 1 << 20])]).await.unwrap();
+    let (full, _faulty) = Faulty::around(&disk, Faults { full_after: Some(0), ..Faults::default() });
+    forget(&open_later(full, 40).await, &keeping(last(1))).await.unwrap();
+    assert_eq!(ids(&open(&disk, 41).await.unwrap()), nights.ids[2..]);
+    assert!(!disk.exists(StoredObject::Ballast).await.unwrap(), "the ballast was what made room");
 }
 
 /// What is gone does not come back, and nothing is changed by the attempt.

@@ -24,7 +24,8 @@ pub(super) struct Clocks {
 impl Clocks {
     /// Asks both; the store is asked by an object that is written and removed.
     pub(super) async fn read(repository: &Repository) -> Result<Self> {
-        let store = repository.store_time().await.context(|| "ask the store for the time")?;
+        let asked = repository.spend_ballast(async || repository.store_time().await);
+        let store = asked.await.context(|| "ask the store for the time")?;
         Ok(Self { local: repository.environment().clock.now(), store })
     }
 

@@ -13,7 +13,9 @@
 //! Damage is a finding, not an error. Memory depends on the number of packs and segments, not of chunks or files: chunk ids are looked up in
 //! sorted batches and forgotten.
 //!
-//! Safe to run concurrently with: everything. Nothing is reported missing before a refresh shows that the head of the log has not moved.
+//! Safe to run concurrently with: everything. Nothing is reported missing before a refresh shows that the head of the log has not moved, or a
+//! session of ours has kept everything where it is. Objects of a session that the log does not know are held against the log as it is after
+//! they were listed: whoever writes has registered before.
 
 mod faults;
 mod findings;
@@ -34,13 +36,14 @@ use std::time::{Duration, Instant};
 pub use findings::{Finding, Severity, Touched};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::log_record::Purpose;
 use crate::format::log_state::LogState;
 use crate::format::scrub::ScrubResult;
 use crate::id::{ChunkId, ObjectHash, ObjectName};
 use crate::index::{CatchUp, Index, catch_up};
 use crate::ops::blocking;
 use crate::progress::{Event, Monitor, Phase};
-use crate::repo::{BackupInfo, Repository, ScrubAge};
+use crate::repo::{BackupInfo, Repository, ScrubAge, Session, SessionRequest};
 use crate::units::{GIB, MIB};
 use faults::Faults;
 use findings::Findings;
@@ -298,7 +301,8 @@ impl Structure {
     }
 }
 
-/// Reads the structure, again if the log moved on while something looked missing.
+/// Reads the structure, again if the log moved on while something looked missing: then registered, so that whatever others retire stays where
+/// it is until we have looked. A repository that cannot be written is looked at a few times more instead.
 async fn check_structure(
     repository: &Repository,
     index: &Arc<Index>,
@@ -307,13 +311,48 @@ async fn check_structure(
     monitor: &Arc<dyn Monitor>,
     report: &mut CheckReport,
 ) -> Result<Structure> {
-    for attempt in 1.. {
+    let structure = read_structure(repository, index, opened, options, monitor, report).await?;
+    if !structure.looks_incomplete() || !has_moved_on(repository, &structure).await? {
+        return Ok(structure);
+    }
+    let session = match repository.store_facts().single_writer {
+        true => None,
+        false => Session::open(repository, SessionRequest::for_work(Purpose::Scrub)).await.ok(),
+    };
+    let again = async {
+        match session {
+            Some(_) => read_structure(repository, index, opened, options, monitor, report).await,
+            None => read_until_calm(repository, index, opened, options, monitor, report).await,
+        }
+    };
+    let outcome = Session::while_alive(session.as_ref(), again).await;
+    if let Some(session) = session {
+        // A session that cannot be closed is fenced by the next writer of this host.
+        let _closed = session.close().await;
+    }
+    outcome
+}
+
+/// True if the log, read anew, does not end where it ended when the structure was read.
+async fn has_moved_on(repository: &Repository, structure: &Structure) -> Result<bool> {
+    refresh(repository).await?;
+    Ok(repository.state().head != structure.state.head)
+}
+
+async fn read_until_calm(
+    repository: &Repository,
+    index: &Arc<Index>,
+    opened: &CatchUp,
+    options: &CheckOptions,
+    monitor: &Arc<dyn Monitor>,
+    report: &mut CheckReport,
+) -> Result<Structure> {
+    for attempt in 2.. {
         let structure = read_structure(repository, index, opened, options, monitor, report).await?;
         if !structure.looks_incomplete() {
             return Ok(structure);
         }
-        refresh(repository).await?;
-        if repository.state().head == structure.state.head {
+        if !has_moved_on(repository, &structure).await? {
             return Ok(structure);
         }
         if attempt == ATTEMPTS {

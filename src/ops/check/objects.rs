@@ -101,8 +101,17 @@ pub(super) async fn compare(
     for (name, (number, size)) in expected.wanted {
         faults.add_missing(number, name, size);
     }
+    let mut newer = LogState::clone(state);
+    if unnamed.keys().any(|session| !state.sessions.contains_key(session)) {
+        // Rule open-before-read: whatever was listed, its session is in the log by now.
+        match repository.chain().advance(&mut newer).await {
+            // What is wrong with the log is a finding of its own.
+            Err(error) if !error.is_damage() => return Err(error),
+            _ => {}
+        }
+    }
     for (session, objects) in unnamed {
-        report_unnamed(session, &objects, state, findings);
+        report_unnamed(session, &objects, &newer, findings);
     }
     if strays.count > 0 {
         let what = format!("not of this repository, though they lie in it: {}", strays.describe());

@@ -85,6 +85,7 @@
 
 #![cfg_attr(test, allow(clippy::print_stderr, clippy::print_stdout, reason = "a skipped test has to be seen"))]
 
+pub(crate) mod buffers;
 pub mod clock;
 pub(crate) mod codec;
 pub mod entropy;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::buffers::Buffers;
 use crate::codec::object_hash;
 use crate::format::pack::{PackHeader, PackTrailer, RecordHeader, TableEntry, encode_table};
 use crate::format::{Put, checksum};
@@ -13,6 +14,7 @@ pub(crate) struct PackBuilder {
     kind: ObjectKind,
     family: FamilyId,
     target: usize,
+    buffers: Buffers,
     stored: Vec<u8>,
     table: Vec<TableEntry>,
 }
@@ -28,7 +30,12 @@ pub(crate) struct SealedPack {
 impl PackBuilder {
     /// `target` is the size in bytes at which the pack is full.
     pub(crate) fn new(kind: ObjectKind, family: FamilyId, target: usize) -> Self {
-        Self { kind, family, target, stored: Vec::new(), table: Vec::new() }
+        Self::with_buffers(kind, family, target, Buffers::new(0))
+    }
+
+    /// The same, for one who makes many packs: the memory of those that are stored serves the next.
+    pub(crate) fn with_buffers(kind: ObjectKind, family: FamilyId, target: usize, buffers: Buffers) -> Self {
+        Self { kind, family, target, buffers, stored: Vec::new(), table: Vec::new() }
     }
 
     /// Bytes that the sealed pack would have.
@@ -45,7 +52,7 @@ impl PackBuilder {
     pub(crate) fn push(&mut self, id: ChunkId, plain_len: u32, coding: u8, payload: &[u8]) {
         if self.stored.is_empty() {
             // Room for all of it at once: growing would copy, and untouched pages cost nothing.
-            self.stored.reserve_exact(self.target);
+            self.stored = self.buffers.take(self.target as u64);
             self.stored.put(&PackHeader { kind: self.kind, family: self.family }.encode());
         }
         let stored_len = u32::try_from(payload.len()).expect("a coded chunk is at most a little longer than a chunk");
@@ -72,7 +79,7 @@ impl PackBuilder {
             table_checksum: checksum(&encoded),
         };
         stored.put(&trailer.encode());
-        Some(UnnamedPack { kind: self.kind, stored: Bytes::from(stored), table })
+        Some(UnnamedPack { kind: self.kind, stored: self.buffers.lend(stored), table })
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use super::Repository;
 use super::session::{REFRESH_EVERY, Session};
+use crate::buffers::Buffers;
 use crate::codec::object_hash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::fragment::Fragment;
@@ -213,8 +214,9 @@ impl Packer {
     fn new(repository: Repository, session: Arc<Session>, shared: Arc<Shared>, uploads: usize) -> Self {
         let config = repository.config();
         let target = config.pack_target as usize;
-        let data = PackBuilder::new(ObjectKind::DataPack, config.family, target);
-        let meta = PackBuilder::new(ObjectKind::MetaPack, config.family, target);
+        let buffers = Buffers::new((uploads.max(1) as u64 + 1) * u64::from(config.pack_target));
+        let data = PackBuilder::with_buffers(ObjectKind::DataPack, config.family, target, buffers.clone());
+        let meta = PackBuilder::with_buffers(ObjectKind::MetaPack, config.family, target, buffers);
         Self {
             repository,
             session,

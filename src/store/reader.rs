@@ -3,7 +3,7 @@
 //! Sizes come from the network and from disks that lie, so every read has a limit and checks the length it got.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -116,7 +116,7 @@ impl StoreReader {
 
     /// The whole of an object that has `len` bytes, into a buffer that is used again: large blocks of memory that come and go are not given
     /// back to the system in time. `Corrupt` if it has another length.
-    pub async fn get_into(&self, object: impl Into<ObjectPath>, len: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>> {
+    pub async fn get_into(&self, object: impl Into<ObjectPath>, len: u64, buffer: Vec<u8>) -> Result<Vec<u8>> {
         let path = object.into();
         self.check_range(&path, &(0..len))?;
         let result =
@@ -125,12 +125,41 @@ impl StoreReader {
             let (found, display) = (result.meta.size, self.display());
             return Err(Error::corrupt(format!("read {path} in {display}: it has {found} bytes, {len} expected")));
         }
+        self.receive(&path, result.payload, 0..len, buffer).await
+    }
+
+    /// Exactly these bytes, into a buffer that is used again; `Corrupt` if the object ends before.
+    pub async fn get_range_into(
+        &self,
+        object: impl Into<ObjectPath>,
+        range: Range<u64>,
+        buffer: Vec<u8>,
+    ) -> Result<Vec<u8>> {
+        let path = object.into();
+        self.check_range(&path, &range)?;
+        let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
+        match self.inner.objects.get_opts(path.as_path(), options).await {
+            Ok(result) => self.receive(&path, result.payload, range, buffer).await,
+            Err(error) => Err(self.explain_range(&path, &[range], error).await),
+        }
+    }
+
+    /// Replaces what a buffer holds by a reply of so many bytes. A file of a local disk comes whole, whatever was asked of it.
+    async fn receive(
+        &self,
+        path: &ObjectPath,
+        payload: GetResultPayload,
+        range: Range<u64>,
+        mut buffer: Vec<u8>,
+    ) -> Result<Vec<u8>> {
+        let len = range.end - range.start;
         buffer.clear();
-        buffer.reserve_exact(usize::try_from(len).map_err(|_| self.short(&path))?);
-        match result.payload {
-            GetResultPayload::File(file, _) => {
+        buffer.reserve_exact(usize::try_from(len).map_err(|_| self.short(path))?);
+        match payload {
+            GetResultPayload::File(mut file, _) => {
                 let act = format!("read {path} in {}", self.display());
                 let read = tokio::task::spawn_blocking(move || {
+                    file.seek(SeekFrom::Start(range.start))?;
                     file.take(len).read_to_end(&mut buffer)?;
                     Ok(buffer)
                 });
@@ -138,13 +167,13 @@ impl StoreReader {
                 buffer = read.map_err(|error| Error::io(act, error))?;
             }
             GetResultPayload::Stream(mut parts) => {
-                while let Some(part) = parts.try_next().await.map_err(|error| self.explain("read", &path, error))? {
+                while let Some(part) = parts.try_next().await.map_err(|error| self.explain("read", path, error))? {
                     buffer.extend_from_slice(&part);
                 }
             }
         }
         if buffer.len() as u64 != len {
-            return Err(self.short(&path));
+            return Err(self.short(path));
         }
         Ok(buffer)
     }

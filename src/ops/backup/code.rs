@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use crate::buffers::Buffers;
 use crate::codec::{Decoder, Encoder, Hint, Level, chunk_id};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ChunkId, ObjectKind};
@@ -20,13 +21,11 @@ pub(super) fn worker_count() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
 
-/// So many buffers are kept for the next groups,
-const SPARE_BUFFERS: usize = 8;
-/// unless they are larger than this.
-const SPARE_BYTES: usize = 4 << 20;
+/// Bytes of buffers kept for the next groups.
+const SPARE_BYTES: u64 = 24 << 20;
 
 /// A run of chunks in one buffer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Group {
     pub(super) bytes: Vec<u8>,
     pub(super) chunks: Vec<GroupChunk>,
@@ -51,7 +50,7 @@ pub(super) struct Coder {
     budget: Arc<Budget>,
     monitor: Arc<dyn Monitor>,
     /// Buffers of groups that are done: fresh memory costs the kernel as much as reading into it.
-    spare: Mutex<Vec<Vec<u8>>>,
+    spare: Buffers,
     new_bytes: AtomicU64,
     read_bytes: AtomicU64,
 }
@@ -94,7 +93,7 @@ impl Coder {
             level,
             budget,
             monitor,
-            spare: Mutex::default(),
+            spare: Buffers::new(SPARE_BYTES),
             new_bytes: AtomicU64::new(0),
             read_bytes: AtomicU64::new(0),
         })
@@ -114,17 +113,14 @@ impl Coder {
         self.read_bytes.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// An empty buffer, if possible one that was used before.
-    pub(super) fn buffer(&self) -> Vec<u8> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    /// Empty buffers for groups.
+    pub(super) fn buffers(&self) -> &Buffers {
+        &self.spare
     }
 
-    fn give_back(&self, mut buffer: Vec<u8>) {
-        buffer.clear();
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if buffer.capacity() <= SPARE_BYTES && spare.len() < SPARE_BUFFERS {
-            spare.push(buffer);
-        }
+    /// Waits until no group is on its way any more.
+    pub(super) fn wait_until_idle(&self) {
+        self.budget.wait_until_free();
     }
 
     /// Sends a group to the pool; waits while too many bytes are on their way.
@@ -134,10 +130,10 @@ impl Coder {
         let coder = Arc::clone(self);
         self.pool.spawn_fifo(move || {
             let outcome = coder.code(&group);
-            coder.give_back(group.bytes);
-            drop(paid);
-            // Before the reply: whoever has all replies may count on being the last to hold the coder.
+            coder.spare.give_back(group.bytes);
+            // Before the reply, and before the budget is free again: whoever has seen either may count on being the last to hold the coder.
             drop(coder);
+            drop(paid);
             // If nobody waits for the outcome, the run is over.
             let _sent = reply.send(outcome);
         });
@@ -230,6 +226,15 @@ impl Budget {
         }
         *spent += bytes;
         Paid { budget: Arc::clone(self), bytes }
+    }
+}
+
+impl Budget {
+    fn wait_until_free(&self) {
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        while *spent > 0 {
+            spent = self.freed.wait(spent).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 }
 

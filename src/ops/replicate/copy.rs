@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::buffers::Buffers;
 use super::pace::Pace;
 use super::sides::Sides;
 use super::{ReplicateOptions, ReplicateReport, blocking, stopped};
+use crate::buffers::Buffers;
 use crate::codec::object_hash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::fragment::Fragment;

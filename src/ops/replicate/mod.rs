@@ -5,7 +5,6 @@
 //! - [`plan`]: which packs of the origin hold what the target lacks, and which backups are whole at the target.
 //! - [`copy`]: packs across, verified in passing, at a pace; fragments published at checkpoints.
 //! - [`commit`]: manifests, and the entry that makes the backups exist at the target.
-//! - [`pace`]: so many bytes a second; [`buffers`]: memory for packs, used again.
 //! - [`mod@prove`]: do both sides hold the same?
 //! - [`roots`]: one hash over a set, and which part of it differs.
 //!
@@ -22,7 +21,6 @@
 //! Safe to run concurrently with: everything, on both sides, other replications into the same target included. Our session at the origin
 //! keeps what we read; without one (the origin cannot be written) a pack that vanishes makes us look again.
 
-mod buffers;
 mod choose;
 mod commit;
 mod copy;

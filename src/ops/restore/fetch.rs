@@ -9,14 +9,14 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
+use super::RestoreReport;
 use super::publish;
 use super::window::{OpenedFile, Want, Window, part};
-use super::{RestoreOptions, RestoreReport};
+use crate::buffers::Buffers;
 use crate::codec::Decoder;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::ChunkId;
 use crate::index::Index;
-use crate::ops::target::Target;
 use crate::pack::Location;
 use crate::progress::Monitor;
 use crate::repo::{Repository, decode_verified};
@@ -39,6 +39,7 @@ pub(super) struct Fetcher {
     /// Permits are KiB of packs read and not yet decoded.
     budget: Arc<Semaphore>,
     budget_kib: u32,
+    buffers: Buffers,
 }
 
 /// A chunk in a read, and the places that want it.
@@ -90,18 +91,14 @@ impl Fetcher {
             pool: Arc::new(pool),
             budget: Arc::new(Semaphore::new(budget_kib as usize)),
             budget_kib,
+            buffers: Buffers::new(u64::from(budget_kib) * 1024),
         })
     }
 
-    /// Reads and writes everything that a window wants, then publishes the files that are complete.
-    pub(super) async fn run(
-        &self,
-        window: Window,
-        target: &Arc<Target>,
-        options: &RestoreOptions,
-        report: &mut RestoreReport,
-    ) -> Result<()> {
-        let Window { files, wants } = window;
+    /// Reads and writes everything that a window wants. Gives the files that are complete; nobody else holds them any more. One that goes on
+    /// in the next window comes with that, whatever is wrong with it.
+    pub(super) async fn run(&self, window: Window, report: &mut RestoreReport) -> Result<Vec<Arc<OpenedFile>>> {
+        let Window { files, wants, .. } = window;
         let shared = Arc::new(Shared {
             files,
             monitor: Arc::clone(&self.monitor),
@@ -123,7 +120,7 @@ impl Fetcher {
             publish::discard(shared.files);
             return Err(error);
         }
-        publish::publish(shared.files, target, options, &self.monitor, report).await
+        Ok(shared.files.into_iter().filter(|file| file.is_complete()).collect())
     }
 
     /// Looks the chunks up and sorts what must be read by pack and offset.
@@ -211,8 +208,11 @@ impl Fetcher {
             let store = self.repository.store().clone();
             let shared = Arc::clone(shared);
             let pool = Arc::clone(&self.pool);
+            let buffers = self.buffers.clone();
             running.spawn(async move {
-                let fetched = store.get_range(&read.object, read.start..read.end).await;
+                let buffer = buffers.take(len);
+                let fetched = store.get_range_into(&read.object, read.start..read.end, buffer).await;
+                let fetched = fetched.map(|stored| buffers.lend(stored));
                 drop(slot);
                 let (done, decoded) = oneshot::channel();
                 pool.spawn_fifo(move || {

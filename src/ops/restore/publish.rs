@@ -5,9 +5,9 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::window::OpenedFile;
-use super::{RestoreOptions, RestoreReport, attributes, blocking};
+use super::{RestoreReport, attributes, blocking};
 use crate::codec::FileHasher;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::index::Index;
 use crate::manifest::order;
 use crate::ops::target::{SealedFile, Target, TargetFile};
@@ -21,52 +21,46 @@ const BLOCK_CONTENT: u64 = 2044;
 const BLOCK: u64 = 2048;
 const READ_BLOCKS: u64 = 512;
 
+/// What came of a window's complete files.
+pub(super) struct Published {
+    /// Files that have their names.
+    pub(super) files: u64,
+    /// Those that cannot be restored: path and reason.
+    pub(super) damaged: Vec<(Vec<u8>, String)>,
+}
+
 /// What came of one file.
-enum Published {
+enum Finished {
     /// Ready for its name.
     Sealed(Box<SealedFile>),
     /// Cannot be restored: path and reason.
     Damaged(Vec<u8>, String),
-    /// Goes on in the next window.
-    Later,
 }
 
-/// Publishes the complete files of a window; throws damaged ones away.
-pub(super) async fn publish(
+/// Publishes complete files that nobody writes any more; throws damaged ones away. Blocks.
+pub(super) fn publish(
     files: Vec<Arc<OpenedFile>>,
-    target: &Arc<Target>,
-    options: &RestoreOptions,
-    monitor: &Arc<dyn Monitor>,
-    report: &mut RestoreReport,
-) -> Result<()> {
-    let fast = options.fast;
-    let target = Arc::clone(target);
-    let monitor = Arc::clone(monitor);
-    let (sealed_count, damaged) = blocking(move || {
-        let outcomes: Vec<Result<Published>> = files.into_par_iter().map(|file| finish_file(file, fast)).collect();
-        let mut sealed = Vec::new();
-        let mut damaged = Vec::new();
-        for outcome in outcomes {
-            match outcome? {
-                Published::Sealed(file) => sealed.push(*file),
-                Published::Damaged(path, why) => damaged.push((path, why)),
-                Published::Later => {}
-            }
+    target: &Target,
+    fast: bool,
+    monitor: &dyn Monitor,
+) -> Result<Published> {
+    let finished: Vec<Result<Finished>> = files.into_par_iter().map(|file| finish_file(file, fast)).collect();
+    let mut sealed = Vec::new();
+    let mut damaged = Vec::new();
+    for file in finished {
+        match file? {
+            Finished::Sealed(file) => sealed.push(*file),
+            Finished::Damaged(path, why) => damaged.push((path, why)),
         }
-        let mut count = sealed.len() as u64;
-        monitor.advance(0, 0, count);
-        for (path, error) in target.publish(sealed)? {
-            count -= 1;
-            damaged.push((path, error.to_string()));
-        }
-        Ok((count, damaged))
-    })
-    .await?;
-    report.files += sealed_count;
-    for (path, why) in damaged {
-        report.add_damaged(&path, why);
     }
-    Ok(())
+    let mut files = sealed.len() as u64;
+    monitor.advance(0, 0, files);
+    for (path, error) in target.publish(sealed)? {
+        files -= 1;
+        let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+        damaged.push((path, format!("{error}{cause}")));
+    }
+    Ok(Published { files, damaged })
 }
 
 /// Throws the files of a failed window away.
@@ -77,28 +71,21 @@ pub(super) fn discard(files: Vec<Arc<OpenedFile>>) {
     }
 }
 
-fn finish_file(file: Arc<OpenedFile>, fast: bool) -> Result<Published> {
-    if !file.is_complete() && file.failure().is_none() {
-        return Ok(Published::Later);
-    }
-    if !file.is_complete() {
-        // It failed, but its planner still holds it: it is thrown away with its last window.
-        return Ok(Published::Later);
-    }
+fn finish_file(file: Arc<OpenedFile>, fast: bool) -> Result<Finished> {
     let Some(file) = Arc::into_inner(file) else {
-        return Err(Error::new(crate::error::ErrorKind::Unavailable, "a restored file is still being written"));
+        return Err(Error::new(ErrorKind::Unavailable, "a restored file is still being written"));
     };
     let path = file.entry.path.clone();
     let failure = file.failure().or_else(|| verify(&file, fast).err().map(|error| error.to_string()));
     if let Some(why) = failure {
         file.target.discard().context(|| display_path(&path))?;
-        return Ok(Published::Damaged(path, why));
+        return Ok(Finished::Damaged(path, why));
     }
     if file.transform == Transform::DiskCrc {
         frame_in_place(&file.target, file.entry.size).context(|| format!("frame {}", display_path(&path)))?;
     }
     let sealed = file.target.seal(&attributes(&file.entry))?;
-    Ok(Published::Sealed(Box::new(sealed)))
+    Ok(Finished::Sealed(Box::new(sealed)))
 }
 
 /// Reads the file back and compares its BLAKE3: proves that every piece went to its place.

@@ -14,8 +14,10 @@ use crate::tae::{ReadAt, Unframed, logical_len, physical_len};
 
 /// A window is worked off when it has this many pieces,
 const PIECES_MOST: usize = 100_000;
-/// or files.
-const FILES_MOST: usize = 500;
+/// or files: those of two windows are open at once, of the 1024 that a process may have,
+const FILES_MOST: usize = 400;
+/// or so many bytes: while they are flushed, the next window is decoded.
+const BYTES_MOST: u64 = 256 << 20;
 /// Bytes compared at once when looking for what is there already.
 const COMPARE_BYTES: usize = 1 << 20;
 
@@ -65,6 +67,8 @@ pub(super) struct Want {
 pub(super) struct Window {
     pub(super) files: Vec<Arc<OpenedFile>>,
     pub(super) wants: Vec<Want>,
+    /// What is wanted in all.
+    bytes: u64,
 }
 
 /// Fills windows.
@@ -81,12 +85,9 @@ impl Planner {
         Self { target, options, window: Window::default(), buffer: Vec::new(), kept: 0 }
     }
 
-    pub(super) fn options(&self) -> &RestoreOptions {
-        &self.options
-    }
-
     pub(super) fn is_full(&self) -> bool {
-        self.window.wants.len() >= PIECES_MOST || self.window.files.len() >= FILES_MOST
+        let Window { files, wants, bytes } = &self.window;
+        wants.len() >= PIECES_MOST || files.len() >= FILES_MOST || *bytes >= BYTES_MOST
     }
 
     /// What was planned since the last time.
@@ -136,6 +137,7 @@ impl Planner {
                 continue;
             }
             let Piece { chunk, offset, len } = *piece;
+            self.window.bytes += u64::from(len);
             self.window.wants.push(Want { chunk, file: number, at, offset, len });
         }
         Ok(())

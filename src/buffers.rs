@@ -1,6 +1,7 @@
-//! Memory for packs on their way, used again and again.
+//! Memory for packs and parts of packs on their way, used again and again.
 //!
-//! Allocators keep large blocks that come and go on many threads: without this a run takes several times what is on its way.
+//! Allocators keep large blocks that come and go on many threads, or give them back to the system at once: without this a run takes several
+//! times what is on its way, or the kernel's time for fresh pages.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,19 +12,19 @@ const ROUND: u64 = 1 << 20;
 
 /// Buffers that nobody uses now.
 #[derive(Clone, Debug)]
-pub(super) struct Buffers {
+pub(crate) struct Buffers {
     /// No more bytes than this are kept.
     most: u64,
     free: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Buffers {
-    pub(super) fn new(most: u64) -> Self {
+    pub(crate) fn new(most: u64) -> Self {
         Self { most, free: Arc::default() }
     }
 
-    /// The smallest kept buffer that is large enough, or a new one.
-    pub(super) fn take(&self, size: u64) -> Vec<u8> {
+    /// An empty buffer: the smallest kept one that is large enough, or a new one.
+    pub(crate) fn take(&self, size: u64) -> Vec<u8> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = free.iter().enumerate().filter(|(_, buffer)| buffer.capacity() as u64 >= size);
         match fits.min_by_key(|(_, buffer)| buffer.capacity()).map(|(at, _)| at) {
@@ -37,8 +38,18 @@ impl Buffers {
         }
     }
 
+    /// Keeps a buffer for the next who takes one.
+    pub(crate) fn give_back(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept: u64 = free.iter().map(|buffer| buffer.capacity() as u64).sum();
+        if kept + buffer.capacity() as u64 <= self.most {
+            free.push(buffer);
+        }
+    }
+
     /// The buffer as bytes; it comes back when the last of them is dropped.
-    pub(super) fn lend(&self, buffer: Vec<u8>) -> Bytes {
+    pub(crate) fn lend(&self, buffer: Vec<u8>) -> Bytes {
         Bytes::from_owner(Lent { buffer, home: self.clone() })
     }
 }
@@ -56,12 +67,7 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let buffer = std::mem::take(&mut self.buffer);
-        let mut free = self.home.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept: u64 = free.iter().map(|buffer| buffer.capacity() as u64).sum();
-        if kept + buffer.capacity() as u64 <= self.home.most {
-            free.push(buffer);
-        }
+        self.home.give_back(std::mem::take(&mut self.buffer));
     }
 }
 

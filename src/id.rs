@@ -122,6 +122,11 @@ byte_id! {
     SourceIdentity, 16
 }
 
+impl SourceIdentity {
+    /// Of a file that is not recognised by it: equal to no other, itself included, whatever `==` says.
+    pub(crate) const UNKNOWN: Self = Self([0; Self::LEN]);
+}
+
 impl ChunkId {
     /// The first four bytes, for hashing into tables and content-defined decisions.
     pub(crate) fn prefix(&self) -> u32 {

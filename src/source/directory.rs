@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,7 +16,7 @@ use super::beneath::open_beneath;
 use super::exclude::Excludes;
 use super::listing::Listing;
 use super::stat::{NodeKind, Stat};
-use super::walk::{WalkOptions, Walker};
+use super::walk::{Node, WalkOptions, Walker};
 use super::{
     EntryKind, OpenFile, Skipped, Source, SourceDescription, SourceEntry, SourceFile, display_path, host_name, live,
 };
@@ -35,6 +35,8 @@ pub struct DirectoryOptions {
     pub one_file_system: bool,
     /// Leave out MatrixOne's temporary files (`.tmp.*`, `*.mofstemp`).
     pub skip_temporary: bool,
+    /// A directory to leave out with all that it holds: the repository that is written to.
+    pub repository: Option<PathBuf>,
     /// When the run began: younger files in a server's data directory are a sign that it runs.
     pub started: Option<Timestamp>,
 }
@@ -61,7 +63,11 @@ impl DirectorySource {
             exclude: Excludes::new(&options.exclude)?,
             one_file_system: options.one_file_system,
             skip_temporary: options.skip_temporary,
+            leave_out: options.repository.iter().filter_map(|path| node_of(path)).collect(),
         };
+        if node_of(&canonical).is_some_and(|node| walk_options.leave_out.contains(&node)) {
+            return Err(Error::invalid(format!("{}: it is the repository itself", name())));
+        }
         let open = || -> io::Result<Option<(Arc<OwnedFd>, Walker)>> {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let directory = |path: &Path| rustix::fs::openat(CWD, path, flags, Mode::empty()).map(Arc::new);
@@ -88,6 +94,14 @@ impl DirectorySource {
         let reader = Arc::new(DirectoryReader { root, location, noatime_refused: AtomicBool::new(false) });
         Ok(Self { description, is_server_data, started: options.started, young: 0, walker, reader })
     }
+}
+
+/// Device and inode of a directory; `None` if there is none.
+fn node_of(path: &Path) -> Option<Node> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(CWD, path, flags, Mode::empty()).ok()?;
+    let stat = Stat::of(fd.as_fd()).ok()?;
+    Some((stat.device, stat.inode))
 }
 
 fn describe(canonical: &Path, is_directory: bool) -> (SourceDescription, bool) {
@@ -185,6 +199,16 @@ impl OpenFile for DirectoryReader {
             let _ = rustix::fs::fadvise(&fd, 0, None, Advice::Sequential);
         }
         Ok(Box::new(DirectoryFile { fd, stat, name }))
+    }
+
+    fn look(&self, entry: &SourceEntry) -> Result<SourceEntry> {
+        let name = format!("{}/{}", self.location, display_path(&entry.path));
+        let stat = self.open_file(&entry.path).and_then(|fd| Stat::of(fd.as_fd()));
+        let stat = stat.map_err(|error| Error::io(format!("look at {name} again"), error))?;
+        if stat.kind != Some(NodeKind::File) {
+            return Err(Error::new(ErrorKind::Busy, format!("look at {name} again: it is no file any more")));
+        }
+        Ok(stat.into_entry(entry.path.clone(), EntryKind::File, Vec::new()))
     }
 }
 

@@ -23,9 +23,10 @@ pub(crate) mod walk;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 pub use crate::format::segment::EntryKind;
 pub use crate::id::SourceIdentity;
+use crate::tae::ReadAt;
 pub(crate) use peek::Peeked;
 
 pub use bucket::{BucketAccess, BucketObject, BucketOptions, BucketSource};
@@ -110,6 +111,8 @@ pub struct Skipped {
     pub devices: SkippedNames,
     /// Names that an exclude pattern matched; a directory counts once.
     pub excluded: SkippedNames,
+    /// The repository that the backup goes to, where it lies in the source.
+    pub repository: SkippedNames,
     /// Temporary files of MatrixOne, when asked to leave them out.
     pub temporary: SkippedNames,
     /// Failures: directories and files that could not be looked at, with the cause.
@@ -152,6 +155,12 @@ pub trait Source: Send {
 pub trait OpenFile: Send + Sync {
     /// Opens a listed file. `NotFound` if it is gone, `Busy` if it is no longer what was listed.
     fn open(&self, entry: &SourceEntry) -> Result<Box<dyn SourceFile>>;
+
+    /// The file as it is now, if what was listed can change: to be opened in its place. `NotFound` if it is gone, `Busy` if it is no file any
+    /// more.
+    fn look(&self, entry: &SourceEntry) -> Result<SourceEntry> {
+        Ok(entry.clone())
+    }
 }
 
 /// An open file of a source.
@@ -165,6 +174,40 @@ pub trait SourceFile: Send + Sync {
 
     /// True if the file is still what it was when it was opened.
     fn verify_unchanged(&self) -> Result<bool>;
+}
+
+impl ReadAt for dyn SourceFile + '_ {
+    fn len(&self) -> u64 {
+        SourceFile::len(self)
+    }
+
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let read = self.read_at(offset, buffer)?;
+        if read == buffer.len() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Unavailable, format!("the file ends at {}, while it was read", offset + read as u64)))
+    }
+}
+
+/// Something that never changes, as an open file of a source: an object that is written once, a file in the repository.
+pub(crate) struct Unchanging<R>(pub(crate) R);
+
+impl<R: ReadAt> SourceFile for Unchanging<R> {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let rest = self.0.len().saturating_sub(offset);
+        let len = buf.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
+        self.0.read_exact_at(offset, &mut buf[..len])?;
+        Ok(len)
+    }
+
+    fn verify_unchanged(&self) -> Result<bool> {
+        Ok(true)
+    }
 }
 
 /// A path as people can read it on one line: what is not printable UTF-8 as `\xNN`, a backslash as `\\`.

@@ -36,7 +36,12 @@ pub(crate) struct WalkOptions {
     pub(crate) one_file_system: bool,
     /// Leave out the temporary files of MatrixOne.
     pub(crate) skip_temporary: bool,
+    /// Device and inode of directories to leave out with all that they hold.
+    pub(crate) leave_out: Vec<Node>,
 }
+
+/// Device and inode.
+pub(crate) type Node = ((u32, u32), u64);
 
 /// A walk over everything below a directory; the directory itself is not an entry.
 pub(crate) struct Walker {
@@ -56,7 +61,7 @@ struct Frame {
     next: usize,
     prefix_len: usize,
     /// Device and inode, to recognise the directory when it is opened again.
-    node: ((u32, u32), u64),
+    node: Node,
 }
 
 enum Pending {
@@ -223,6 +228,11 @@ impl Walker {
                 return Some(Pending::Look { directory, path, name_at, kind: EntryKind::Directory });
             }
         };
+        let node = (stat.device, stat.inode);
+        if self.options.leave_out.contains(&node) {
+            self.skipped.repository.add(|| display_path(&path));
+            return None;
+        }
         if self.options.one_file_system && stat.device != self.device {
             self.skipped.other_file_system.add(|| display_path(&path));
             return Some(Pending::Ready(stat.into_entry(path, EntryKind::Directory, Vec::new())));
@@ -231,7 +241,6 @@ impl Walker {
         if let Some(error) = error {
             self.unreadable(&path, &error);
         }
-        let node = (stat.device, stat.inode);
         self.prefix.clear();
         self.prefix.extend_from_slice(&path);
         self.prefix.push(b'/');

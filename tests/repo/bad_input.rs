@@ -2,25 +2,29 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use everpack::error::{Error, ErrorKind, Result};
 use everpack::ops::backup::{BackupOptions, backup};
-use everpack::ops::restore::{RestoreOptions, restore};
+use everpack::ops::restore::{RestoreOptions, TargetMode, restore};
 use everpack::progress::Silent;
 use everpack::repo::{InitOptions, OpenOptions, Repository};
-use everpack::source::{OpenFile, Skipped, Source, SourceDescription, SourceEntry, SourceFile};
+use everpack::source::{
+    DirectoryOptions, DirectorySource, OpenFile, Skipped, Source, SourceDescription, SourceEntry, SourceFile,
+};
 use everpack::store::adapter::{Overwriter, Racy};
 use everpack::store::{Store, StoreOptions, StoredObject};
+use everpack::tae::Framer;
+use everpack::testing::tae_writer::{TaeName, TaeOptions, TaeWriter, Vector, object_name};
 
 use crate::made::{
     Made, Tree, assert_restores, back_up, entry_of, memory, objects_of, open, quick, seeded, small, store_of, tree_of,
     whole,
 };
-use crate::support::{Scene, assert_same, noise, write};
+use crate::support::{Scene, assert_same, noise, tree, write};
 
 async fn made_repository() -> Store {
     let store = memory();
@@ -428,4 +432,148 @@ async fn a_repository_copied_to_a_store_that_overwrites_is_not_written() {
     let error: Error = back_up(&repository, "/data", &tree_of(2, 1000)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(objects_of(&store).await == before);
+}
+
+/// A valid MatrixOne object.
+fn object(name: TaeName) -> Vec<u8> {
+    let mut writer = TaeWriter::new(TaeOptions::new(name));
+    let mut column = Vector::new(23).unwrap();
+    for row in 0..8000i64 {
+        column.push_fixed((row * row % 977).to_le_bytes());
+    }
+    writer.push_block(&[column], Vec::new()).unwrap();
+    writer.finish().unwrap().bytes
+}
+
+fn framed(logical: &[u8]) -> Vec<u8> {
+    let mut physical = Vec::new();
+    let mut framer = Framer::new();
+    framer.feed(logical, &mut physical);
+    framer.finish(&mut physical);
+    physical
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_was_damaged_once_is_read_again_every_night_until_it_is_whole() {
+    // An object's name tells its content, and nobody opens what the night before had; but what was damaged the night before is not what the
+    // name tells.
+    let scene = Scene::new().await;
+    let source = scene.path("source");
+    let names = [object_name(1, 1_700_000_000_000, 0), object_name(2, 1_700_000_000_001, 0)];
+    let paths = names.map(|name| source.join("tae").join(name.to_string()));
+    let whole = [object(names[0]), framed(&object(names[1]))];
+    for (path, bytes) in paths.iter().zip(&whole) {
+        let mut damaged = bytes.clone();
+        damaged[3000..3040].fill(0xff);
+        write(path, &damaged);
+    }
+    let first = scene.backup(&source).await;
+    assert_eq!((first.problem_count, first.partial), (2, false), "{first:?}");
+    // Whatever the file says of its times, the damage is told again.
+    let second = scene.backup(&source).await;
+    assert_eq!((second.problem_count, second.files_unchanged), (2, 2), "{second:?}");
+    assert_eq!(second.bytes_new, 0, "{second:?}");
+
+    // The next copy of the same names is whole.
+    for (path, bytes) in paths.iter().zip(&whole) {
+        std::fs::remove_file(path).unwrap();
+        write(path, bytes);
+    }
+    let third = scene.backup(&source).await;
+    assert_eq!((third.problem_count, third.files_changed), (0, 2), "{third:?}");
+    scene.restore("latest", &scene.path("restored")).await;
+    assert_same(&source, &scene.path("restored"));
+
+    let fourth = scene.backup(&source).await;
+    assert_eq!((fourth.files_unchanged, fourth.bytes_read), (2, 0), "whole again, they are known by name: {fourth:?}");
+}
+
+/// A directory whose file grows by a byte whenever it is opened, so many times.
+struct Growing {
+    inner: DirectorySource,
+    file: PathBuf,
+    times: Arc<AtomicU64>,
+}
+
+struct GrowingOpener {
+    inner: Arc<dyn OpenFile>,
+    file: PathBuf,
+    times: Arc<AtomicU64>,
+}
+
+impl Source for Growing {
+    fn describe(&self) -> SourceDescription {
+        self.inner.describe()
+    }
+
+    fn next_batch(&mut self, max: usize) -> Result<Vec<SourceEntry>> {
+        self.inner.next_batch(max)
+    }
+
+    fn reader(&self) -> Arc<dyn OpenFile> {
+        let inner = self.inner.reader();
+        Arc::new(GrowingOpener { inner, file: self.file.clone(), times: Arc::clone(&self.times) })
+    }
+
+    fn skipped(&self) -> Skipped {
+        self.inner.skipped()
+    }
+}
+
+impl OpenFile for GrowingOpener {
+    fn open(&self, entry: &SourceEntry) -> Result<Box<dyn SourceFile>> {
+        let left = self.times.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if left.is_ok() {
+            use std::io::Write;
+            std::fs::OpenOptions::new().append(true).open(&self.file).unwrap().write_all(b"x").unwrap();
+        }
+        self.inner.open(entry)
+    }
+
+    fn look(&self, entry: &SourceEntry) -> Result<SourceEntry> {
+        self.inner.look(entry)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changed_since_it_was_listed_is_backed_up_as_it_is_now() {
+    // The second try once compared with the listing as well, and so could never succeed.
+    let scene = Scene::with(small()).await;
+    let source = scene.path("source");
+    write(&source.join("log"), &noise(3, 50_000));
+    let growing = |times| {
+        let inner = DirectorySource::open(&source, &DirectoryOptions::default()).unwrap();
+        Box::new(Growing { inner, file: source.join("log"), times: Arc::new(AtomicU64::new(times)) })
+    };
+    let report = backup(&scene.repository, growing(2), &BackupOptions::default(), Arc::new(Silent)).await.unwrap();
+    assert_eq!((report.problem_count, report.partial, report.totals.bytes), (0, false, 50_002), "{report:?}");
+    scene.restore("latest", &scene.path("restored")).await;
+    assert_same(&source, &scene.path("restored"));
+
+    let error = backup(&scene.repository, growing(99), &BackupOptions::default(), Arc::new(Silent)).await.unwrap_err();
+    assert!(error.message().contains("log"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_in_its_own_source_is_left_out_and_none_is_restored_over() {
+    let scene = Scene::with(small()).await;
+    write(&scene.path("a"), b"content");
+    // The index changes while the backup runs.
+    let exclude = vec!["/cache".to_owned()];
+    let options = DirectoryOptions { repository: Some(scene.path("repo")), exclude, ..DirectoryOptions::default() };
+    for _night in 0..2 {
+        let source = DirectorySource::open(scene.scratch.path(), &options).unwrap();
+        let report = backup(&scene.repository, Box::new(source), &BackupOptions::default(), Arc::new(Silent)).await;
+        assert_eq!(report.unwrap().skipped.repository.names, ["repo"]);
+    }
+    let error = DirectorySource::open(&scene.path("repo"), &options).err().unwrap();
+    assert!(error.message().contains("the repository itself"), "{error}");
+
+    let before = tree(&scene.path("repo"));
+    let options = RestoreOptions { mode: TargetMode::Force, delete_extra: true, ..RestoreOptions::default() };
+    for target in [scene.path("repo"), scene.scratch.path().to_path_buf(), scene.path("repo/packs/new")] {
+        let error = scene.try_restore("latest", &target, &options).await.unwrap_err();
+        assert!(error.message().contains("repository"), "{error}");
+    }
+    assert_eq!(tree(&scene.path("repo")), before, "nothing of it was touched");
 }

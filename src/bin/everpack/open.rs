@@ -6,14 +6,18 @@ use std::sync::Arc;
 use everpack::clock::{Clock, SystemClock};
 use everpack::entropy::SystemEntropy;
 use everpack::error::{Error, ErrorKind, Result};
+use everpack::matrixone::login::Secret;
+use everpack::progress::{Event, Monitor};
 use everpack::repo::{Environment, OpenOptions, Process, Repository};
 use everpack::source::{
     BucketOptions, BucketSource, DirectoryOptions, DirectorySource, EntryKind, Source, StoreBucket, display_path,
 };
-use everpack::store::{Store, StoreOptions};
+use everpack::store::{Folder, Store, StoreOptions};
+use futures::TryStreamExt;
 
 use crate::SharedProgress;
 use crate::args::{Globals, StoreArgs};
+use crate::commands::Context;
 use crate::commands::backup::SourceArgs;
 use crate::settings::user_directory;
 
@@ -46,6 +50,24 @@ pub(crate) async fn open_repository(globals: &Globals) -> Result<Repository> {
     Repository::open(store, OpenOptions::default(), environment(globals)).await
 }
 
+/// Opens the repository for a command that writes, and says so if nothing but care keeps two of them apart.
+pub(crate) async fn open_to_write(context: &Context) -> Result<Repository> {
+    let repository = open_repository(&context.globals).await?;
+    warn_of_single_writer(context, &repository);
+    Ok(repository)
+}
+
+/// Says it if nothing but care keeps two writers of this repository apart.
+pub(crate) fn warn_of_single_writer(context: &Context, repository: &Repository) {
+    if repository.store_facts().single_writer {
+        let message = format!(
+            "{} is on a store that cannot keep two writers apart (--single-writer): make sure that nobody else writes now",
+            display_path(context.globals.repo.as_bytes())
+        );
+        context.progress.event(Event::Warning { message });
+    }
+}
+
 /// The real world.
 pub(crate) fn environment(globals: &Globals) -> Environment {
     Environment {
@@ -72,13 +94,15 @@ pub(crate) async fn open_source(globals: &Globals, args: &SourceArgs) -> Result<
         return open_bucket(globals, args, &location).await;
     }
     let path = location.strip_prefix("file://").map_or_else(|| PathBuf::from(&args.source), PathBuf::from);
-    let options = directory_options(args);
+    let options = directory_options(globals, args);
     // Listing the first directory may take a while on a slow disk.
     blocking(move || Ok(Box::new(DirectorySource::open(&path, &options)?) as Box<dyn Source>)).await
 }
 
-fn directory_options(args: &SourceArgs) -> DirectoryOptions {
+fn directory_options(globals: &Globals, args: &SourceArgs) -> DirectoryOptions {
+    let repository = globals.repo.strip_prefix("file://").unwrap_or(&globals.repo);
     DirectoryOptions {
+        repository: (!repository.contains("://")).then(|| PathBuf::from(repository)),
         exclude: args.exclude.clone(),
         one_file_system: args.one_file_system,
         skip_temporary: false,
@@ -87,9 +111,9 @@ fn directory_options(args: &SourceArgs) -> DirectoryOptions {
 }
 
 /// Lists the source a second time beside the backup and tells progress what to expect. Ends by itself once nobody looks any more.
-pub(crate) fn count_source(progress: &SharedProgress, args: &SourceArgs) {
+pub(crate) fn count_source(globals: &Globals, progress: &SharedProgress, args: &SourceArgs) {
     let path = PathBuf::from(&args.source);
-    let options = directory_options(args);
+    let options = directory_options(globals, args);
     let progress = Arc::clone(progress);
     let counter = std::thread::Builder::new().name("everpack-count".to_owned());
     let counting = move || {
@@ -117,10 +141,24 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T>
     done.map_err(|error| Error::with_source(ErrorKind::Unavailable, "a worker thread ended early", error))?
 }
 
+/// The keys that a server is given in a statement: those of the options, else those of the environment.
+pub(crate) fn keys_for_server(options: &StoreOptions) -> (Option<String>, Option<Secret>) {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let id = options.access_key.clone().or_else(|| variable("AWS_ACCESS_KEY_ID"));
+    let secret = options.secret_key.clone().or_else(|| variable("AWS_SECRET_ACCESS_KEY"));
+    (id, secret.map(Secret::new))
+}
+
 /// A prefix of a bucket as a source; what is not said of it is as for the repository.
 async fn open_bucket(globals: &Globals, args: &SourceArgs, location: &str) -> Result<Box<dyn Source>> {
     let options = args.store_options(globals);
-    let access = Arc::new(StoreBucket::new(Store::open(location, &options)?.readonly()));
+    let store = Store::open(location, &options)?.readonly();
+    if store.list(Folder::Root).try_next().await?.is_none() {
+        // A directory that is not there is refused; a prefix that was mistyped cannot be told from an empty one.
+        let message = format!("list {}: there is nothing below this prefix", store.display());
+        return Err(Error::new(ErrorKind::NotFound, message));
+    }
+    let access = Arc::new(StoreBucket::new(store));
     let handle = tokio::runtime::Handle::current();
     blocking(move || Ok(Box::new(BucketSource::new(access, handle, BucketOptions::default())?) as Box<dyn Source>))
         .await

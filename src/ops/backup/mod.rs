@@ -279,15 +279,23 @@ impl Making {
         Session::while_alive(Some(&self.session), work).await
     }
 
-    /// Objects in this folder whose content is known by their name and found in the repository, in order: nobody need send them again.
+    /// Objects in this folder whose content is known by their name and that the parent has, in order: nobody need send them again.
     ///
     /// None where the repository has lost packs: then everything is looked at anew.
-    pub(crate) async fn held_objects(&self, folder: &[u8]) -> Result<Vec<TaeName>> {
+    pub(crate) async fn held_by_parent(&self, folder: &[u8]) -> Vec<TaeName> {
+        self.held_in(self.parent.as_ref().map(|(_, manifest)| manifest), folder).await
+    }
+
+    /// The same, of what was stored ahead.
+    pub(crate) async fn held_ahead(&self, folder: &[u8]) -> Vec<TaeName> {
+        self.held_in(&self.ahead, folder).await
+    }
+
+    async fn held_in(&self, manifests: impl IntoIterator<Item = &Manifest>, folder: &[u8]) -> Vec<TaeName> {
         let mut held = Vec::new();
         if self.distrust || self.options.force {
-            return Ok(held);
+            return held;
         }
-        let manifests = self.parent.iter().map(|(_, manifest)| manifest).chain(&self.ahead);
         for manifest in manifests {
             let mut entries = EntryStream::new(&self.repository, &self.index, manifest);
             while let Some(segment) = entries.next().await {
@@ -301,7 +309,7 @@ impl Making {
         }
         held.sort_unstable();
         held.dedup();
-        Ok(held)
+        held
     }
 
     /// Reads files that the repository has, of what was stored ahead or of the parent.
@@ -411,6 +419,15 @@ impl Making {
         let (bytes_read, bytes_new) =
             (counts.bytes_read + self.counts.bytes_read, counts.bytes_new + self.counts.bytes_new);
         self.warnings.extend(described.warnings);
+        if outcome.totals.files == 0 {
+            let before = match &self.parent {
+                Some((_, parent)) if parent.totals.files > 0 => {
+                    format!("; the backup before has {}", parent.totals.files)
+                }
+                _ => String::new(),
+            };
+            self.warnings.push(format!("there is not one file in {}{before}: is it mounted?", described.location));
+        }
         let manifest = Manifest {
             lineage: self.choice.id,
             lineage_name: self.choice.name.clone(),

@@ -9,7 +9,7 @@ use super::code::Coder;
 use super::read::{FileOutcome, FileReader};
 use super::{BackupOptions, code};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::ObjectHash;
+use crate::id::{ObjectHash, SourceIdentity};
 use crate::index::Index;
 use crate::manifest::order;
 use crate::progress::{Event, Monitor, Phase};
@@ -180,6 +180,8 @@ pub(super) fn run(
     let skipped = source.skipped();
     let bytes_new = coder.new_bytes();
     let bytes_read = coder.read_bytes();
+    // Whoever stopped early left groups behind on the workers, which hold the coder and its writer.
+    coder.wait_until_idle();
     drop(coder);
     let writer = Arc::into_inner(writer).ok_or_else(|| Error::new(ErrorKind::Unavailable, "a reader still runs"))?;
     let (assembled, took_over, from_ahead, removed) = match (assembled, stop.take()) {
@@ -197,6 +199,9 @@ pub(super) fn run(
     outcome.counts.bytes_read = bytes_read;
     Ok(outcome)
 }
+
+/// Files named in the error that refuses an incomplete backup.
+const NAMED_MOST: usize = 10;
 
 /// Refuses an incomplete backup unless it is wanted, and waits for the last pack.
 fn finish(assembled: Assembled, skipped: Skipped, options: &BackupOptions, writer: Writer) -> Result<Outcome> {
@@ -217,12 +222,17 @@ fn finish(assembled: Assembled, skipped: Skipped, options: &BackupOptions, write
         if let Some(error) = writer.abandon() {
             return Err(error);
         }
-        let first = problems.iter().find(|problem| problem.incomplete);
-        let example =
-            first.map_or_else(String::new, |problem| format!("; first {}: {}", problem.path, problem.message));
+        let named: Vec<String> = problems
+            .iter()
+            .filter(|problem| problem.incomplete)
+            .take(NAMED_MOST)
+            .map(|problem| format!("{}: {}", problem.path, problem.message))
+            .collect();
+        let rest = problem_count.saturating_sub(named.len() as u64);
+        let rest = if rest == 0 { String::new() } else { format!("; and {rest} more") };
         let message = format!(
-            "{problem_count} files could not be backed up{example}. Nothing was committed; what was read is stored and will not be sent \
-             again. Mend it, exclude them, or accept a backup without them by --allow-partial"
+            "nothing was committed, because files could not be backed up (--allow-partial makes a backup without them): {}{rest}",
+            named.join("; ")
         );
         return Err(Error::new(ErrorKind::Unavailable, message));
     }
@@ -354,7 +364,11 @@ impl Planner<'_> {
             Transform::None
         } else if stable && before.stable && source.size == physical_len(before.size) {
             Transform::DiskCrc
-        } else if !stable && before.identity == source.identity && self.is_settled(source) {
+        } else if !stable
+            && before.identity == source.identity
+            && before.identity != SourceIdentity::UNKNOWN
+            && self.is_settled(source)
+        {
             before.transform
         } else {
             return Ok(None);

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use super::BackupOptions;
 use super::code::{Coded, Coder, Group, GroupChunk};
 use super::plan::{Job, Problem, Stop, is_stable, problem, stopped};
+use crate::buffers::Buffers;
 use crate::codec::{
     CutParameters, Cutter, FastCdc, FastCdcParameters, FileHasher, Gear, Hint, Lz4Walker, Segment, units,
 };
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::SourceIdentity;
 use crate::manifest::{PIECES_DIRECT_MAX, PieceListCutter};
 use crate::progress::Monitor;
 use crate::repo::{Entry, EntryKind, FileFormat, Piece, Pieces, Transform};
@@ -23,6 +25,8 @@ use crate::tae::{
 const GROUP_BYTES: usize = 1 << 20;
 /// Bytes asked of a file at once.
 const READ_BYTES: usize = 1 << 20;
+/// Room for a group and what was read behind it; but for large chunks, so much is enough.
+const BUFFER_BYTES: u64 = 3 << 20;
 /// Groups of one file that may be on their way.
 const GROUPS_AHEAD: usize = 8;
 /// Filters of at least this many bytes are a region of their own.
@@ -61,32 +65,56 @@ impl FileReader {
     }
 
     /// Stores the content of one file. Fails only where the repository, not the file, is the trouble.
-    pub(super) fn read(&mut self, source: SourceEntry) -> Result<FileOutcome> {
-        let mut problems = Vec::new();
+    pub(super) fn read(&mut self, mut source: SourceEntry) -> Result<FileOutcome> {
         for attempt in 1..=TRIES {
-            let file = match self.opener.open(&source) {
-                Ok(file) => file,
+            match self.try_once(&source) {
+                Ok(Tried { entry, damage, unchanged }) if unchanged || attempt == TRIES => {
+                    return Ok(self.outcome(&source, entry, damage, unchanged));
+                }
+                Ok(_) => {}
+                Err(Failed::Changed(_)) if attempt < TRIES => {}
+                Err(Failed::File(error) | Failed::Changed(error)) => return Ok(self.unreadable(&source, &error)),
+                Err(Failed::Repository(error)) => return Err(error),
+            }
+            // What was listed is no more: the next try is of the file as it is now.
+            source = match self.opener.look(&source) {
+                Ok(now) => now,
                 Err(error) => return Ok(self.unreadable(&source, &error)),
             };
-            let mut run = FileRun::new(self, &source);
-            let entry = match run.store(&*file) {
-                Ok(entry) => entry,
-                Err(Failed::Repository(error)) => return Err(error),
-                Err(Failed::File(error)) => return Ok(self.unreadable(&source, &error)),
-            };
-            let damage = std::mem::take(&mut run.damage);
-            let unchanged = file.verify_unchanged().unwrap_or(false);
-            if unchanged || attempt == TRIES {
-                problems.extend(damage.into_iter().map(|message| problem(&source.path, message, false)));
-                if !unchanged {
-                    let message = format!("changed while it was read, {TRIES} times; it is stored as it was read");
-                    problems.push(problem(&source.path, message, true));
-                }
-                self.monitor.advance(0, 0, 1);
-                return Ok(FileOutcome { entry: Some(entry), problems });
-            }
         }
         unreachable!("the last attempt returns")
+    }
+
+    fn try_once(&self, source: &SourceEntry) -> Result<Tried, Failed> {
+        let file = self.opener.open(source).map_err(|error| match error.kind() {
+            ErrorKind::Busy => Failed::Changed(error),
+            _ => Failed::File(error),
+        })?;
+        let mut run = FileRun::new(self, source);
+        let stored = run.store(&*file);
+        let damage = std::mem::take(&mut run.damage);
+        let unchanged = file.verify_unchanged().unwrap_or(false);
+        match stored {
+            Ok(entry) => Ok(Tried { entry, damage, unchanged }),
+            Err(Failed::File(error)) if !unchanged || error.kind() == ErrorKind::Busy => Err(Failed::Changed(error)),
+            Err(failed) => Err(failed),
+        }
+    }
+
+    fn outcome(&self, source: &SourceEntry, mut entry: Entry, damage: Vec<String>, unchanged: bool) -> FileOutcome {
+        if !unchanged || !damage.is_empty() {
+            // Nobody may take this for what the name or the times say: the next backup reads and tells again.
+            entry.stable = false;
+            entry.identity = SourceIdentity::UNKNOWN;
+        }
+        let mut problems: Vec<Problem> =
+            damage.into_iter().map(|message| problem(&source.path, message, false)).collect();
+        if !unchanged {
+            let message = format!("changed while it was read, {TRIES} times; it is stored as it was read");
+            problems.push(problem(&source.path, message, true));
+        }
+        self.monitor.advance(0, 0, 1);
+        FileOutcome { entry: Some(entry), problems }
     }
 
     fn unreadable(&self, source: &SourceEntry, error: &Error) -> FileOutcome {
@@ -101,9 +129,18 @@ impl FileReader {
     }
 }
 
+/// One try to store a file.
+struct Tried {
+    entry: Entry,
+    damage: Vec<String>,
+    unchanged: bool,
+}
+
 /// Whose fault it is.
 enum Failed {
     File(Error),
+    /// The file is another than the one that was listed, or became another.
+    Changed(Error),
     Repository(Error),
 }
 
@@ -116,23 +153,6 @@ struct FileRun<'a> {
     pieces: PieceSink<'a>,
     /// What is wrong with the file at its source, although every byte of it was read.
     damage: Vec<String>,
-}
-
-/// `ReadAt` for a source's file.
-struct At<'a>(&'a dyn SourceFile);
-
-impl ReadAt for At<'_> {
-    fn len(&self) -> u64 {
-        self.0.len()
-    }
-
-    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let read = self.0.read_at(offset, buffer)?;
-        if read == buffer.len() {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::Unavailable, format!("the file ends at {}, while it was read", offset + read as u64)))
-    }
 }
 
 impl<'a> FileRun<'a> {
@@ -153,7 +173,7 @@ impl<'a> FileRun<'a> {
             Err(Failed::File(error)) if transform == Transform::DiskCrc && error.kind() == ErrorKind::Corrupt => {
                 // A block does not match its checksum. Its bytes are still the best there is: keep them as they are, and say so.
                 *self = Self::new(self.reader, self.source);
-                self.damage.push(format!("damaged at the source, stored as it is: {error}"));
+                self.damage.push(format!("damaged at the source: {error}"));
                 self.store_as(file, Transform::None)
             }
             outcome => outcome,
@@ -162,12 +182,13 @@ impl<'a> FileRun<'a> {
 
     fn store_as(&mut self, file: &dyn SourceFile, transform: Transform) -> Result<Entry, Failed> {
         let (layout, format) = self.understand(file, transform).map_err(Failed::File)?;
-        let mut stream = Stream::new(file, transform);
+        let mut stream = Stream::new(file, transform, self.reader.coder.buffers());
         let size = match &layout {
             Some(layout) => self.store_object(&mut stream, layout)?,
             None => self.store_opaque(&mut stream, format)?,
         };
         self.drain(0)?;
+        self.reader.coder.buffers().give_back(stream.group.bytes);
         let pieces = std::mem::replace(&mut self.pieces, PieceSink::new(&self.reader.coder));
         let pieces = pieces.finish().map_err(Failed::Repository)?;
         let source = self.source;
@@ -206,12 +227,11 @@ impl<'a> FileRun<'a> {
         file: &dyn SourceFile,
         transform: Transform,
     ) -> Result<(Option<ObjectLayout>, FileFormat)> {
-        let at = At(file);
         let framed;
         let logical: &dyn ReadAt = match transform {
-            Transform::None => &at,
+            Transform::None => &file,
             Transform::DiskCrc => {
-                framed = Unframed::new(&at)?;
+                framed = Unframed::new(file)?;
                 &framed
             }
         };
@@ -220,18 +240,14 @@ impl<'a> FileRun<'a> {
                 if self.reader.options.validate_decode
                     && let Ok(report) = validate(logical, Validation::Decode)?
                 {
-                    self.damage.extend(
-                        report
-                            .findings
-                            .iter()
-                            .map(|finding| format!("{}: {}; stored as it is", finding.place, finding.what)),
-                    );
+                    self.damage
+                        .extend(report.findings.iter().map(|finding| format!("{}: {}", finding.place, finding.what)));
                 }
                 Ok((Some(layout), FileFormat::Tae))
             }
             Err(not_tae) => {
                 if not_tae.begins_like_one {
-                    self.damage.push(format!("begins like a TAE object, but: {not_tae}; stored as it is"));
+                    self.damage.push(format!("begins like a TAE object, but: {not_tae}"));
                 }
                 let mut page = [0; 64];
                 let whole = file.len() >= 4 << 14 && file.read_at(0, &mut page)? == page.len();
@@ -337,7 +353,7 @@ impl<'a> FileRun<'a> {
         if stream.taken() <= least || stream.taken() == 0 {
             return Ok(());
         }
-        let group = stream.split_group(self.reader.coder.buffer());
+        let group = stream.split_group(self.reader.coder.buffers());
         self.drain(GROUPS_AHEAD)?;
         self.waiting.push_back(self.reader.coder.spawn(group));
         Ok(())
@@ -376,14 +392,14 @@ struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    fn new(file: &'a dyn SourceFile, transform: Transform) -> Self {
+    fn new(file: &'a dyn SourceFile, transform: Transform, buffers: &Buffers) -> Self {
         let unframer = (transform == Transform::DiskCrc).then(Unframer::new);
         Self {
             file,
             offset: 0,
             unframer,
             physical: Vec::new(),
-            group: Group::default(),
+            group: Group { bytes: buffers.take(BUFFER_BYTES), chunks: Vec::new() },
             at: 0,
             logical: 0,
             ended: false,
@@ -416,7 +432,7 @@ impl<'a> Stream<'a> {
             Some(unframer) => {
                 self.physical.resize(want, 0);
                 let read = self.file.read_at(self.offset, &mut self.physical)?;
-                unframer.feed(&self.physical[..read], &mut self.group.bytes).context(|| "changed while it was read")?;
+                unframer.feed(&self.physical[..read], &mut self.group.bytes)?;
                 read
             }
         };
@@ -424,7 +440,7 @@ impl<'a> Stream<'a> {
         if read < want {
             self.ended = true;
             if let Some(unframer) = self.unframer.take() {
-                unframer.finish(&mut self.group.bytes).context(|| "changed while it was read")?;
+                unframer.finish(&mut self.group.bytes)?;
             }
         }
         self.logical += (self.group.bytes.len() - start) as u64;
@@ -449,8 +465,8 @@ impl<'a> Stream<'a> {
     }
 
     /// The chunks cut so far; what was not cut moves to the next group.
-    fn split_group(&mut self, mut next: Vec<u8>) -> Group {
-        next.reserve(GROUP_BYTES + READ_BYTES + self.rest().len());
+    fn split_group(&mut self, buffers: &Buffers) -> Group {
+        let mut next = buffers.take(BUFFER_BYTES.max((GROUP_BYTES + READ_BYTES + self.rest().len()) as u64));
         next.extend_from_slice(self.rest());
         self.group.bytes.truncate(self.at);
         self.at = 0;
@@ -497,7 +513,7 @@ impl<'a> RegionWalk<'a> {
                 && let Err(fault) = walker.finish()
                 && damage.len() < 16
             {
-                damage.push(format!("extent at {} is not a valid LZ4 block: {fault}; stored as it is", extent.offset));
+                damage.push(format!("extent at {} is not a valid LZ4 block: {fault}", extent.offset));
             }
         }
         hint

@@ -3,6 +3,7 @@
 //! - [`select`]: which entries are wanted.
 //! - [`window`]: a bounded run of files: what must be read from which pack, in which order, and where it goes.
 //! - [`fetch`]: reads the ranges, decodes, verifies, writes.
+//! - [`pipeline`]: window after window, one written while the one before is published.
 //! - [`publish`]: verifies whole files, frames them where asked, makes them durable and visible.
 //! - [`mod@cat`]: one file to a stream.
 //!
@@ -13,6 +14,7 @@
 
 mod cat;
 mod fetch;
+mod pipeline;
 mod publish;
 mod select;
 mod window;
@@ -24,15 +26,17 @@ use std::time::{Duration, Instant};
 pub use cat::cat;
 pub(crate) use publish::{find_entry, finish};
 
-use super::target::Target;
+use pipeline::Pipeline;
+
 pub use super::target::TargetMode;
+use super::target::{Target, keep_apart};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log_record::Purpose;
 use crate::id::ObjectHash;
 use crate::ops::blocking;
 use crate::progress::{Event, Monitor, Phase};
 use crate::repo::{
-    BackupInfo, Entry, EntryKind, EntryStream, Manifest, Repository, Session, SessionRequest, Transform, pieces_of,
+    BackupInfo, Entry, EntryKind, EntryStream, Manifest, Repository, Session, SessionRequest, Transform,
 };
 use crate::source::display_path;
 use crate::units::MIB;
@@ -172,21 +176,33 @@ pub async fn restore(
 ) -> Result<RestoreReport> {
     let begun = Instant::now();
     let selection = select::Selection::new(&options.paths, &options.globs)?;
+    keep_apart(repository.store().local_path(), target)?;
     let mut report = RestoreReport::new(backup.id);
-    let session = open_session(repository, &mut report).await;
-    let outcome = run(repository, backup, target, &selection, options, &monitor, &mut report);
-    let outcome = Session::while_alive(session.as_ref(), outcome).await;
-    if let Some(session) = session {
-        // A session that cannot be closed is fenced by the next writer of this host.
-        let _closed = session.close().await;
-    }
-    outcome?;
+    in_session(repository, &mut report, async |report| {
+        run(repository, backup, target, &selection, options, &monitor, report).await
+    })
+    .await?;
     report.duration = begun.elapsed();
     Ok(report)
 }
 
+/// Does work that reads the repository, registered in it for as long, and closes the session whatever comes of the work.
+pub(crate) async fn in_session<T>(
+    repository: &Repository,
+    report: &mut RestoreReport,
+    work: impl AsyncFnOnce(&mut RestoreReport) -> Result<T>,
+) -> Result<T> {
+    let session = open_session(repository, report).await;
+    let outcome = Session::while_alive(session.as_ref(), work(report)).await;
+    if let Some(session) = session {
+        // A session that cannot be closed is fenced by the next writer of this host.
+        let _closed = session.close().await;
+    }
+    outcome
+}
+
 /// Registers, so that no prune deletes what we are about to read. A repository that cannot be written is read all the same.
-pub(crate) async fn open_session(repository: &Repository, report: &mut RestoreReport) -> Option<Session> {
+async fn open_session(repository: &Repository, report: &mut RestoreReport) -> Option<Session> {
     let request = SessionRequest::for_work(Purpose::Restore);
     match Session::open(repository, request).await {
         Ok(session) => Some(session),
@@ -260,10 +276,26 @@ async fn write_entries(
     place: Option<Place<'_>>,
     report: &mut RestoreReport,
 ) -> Result<u64> {
-    let Job { repository, index, manifest, target, options, monitor } = *job;
+    let mut files = Pipeline::new(job)?;
+    let selected = write_all(job, selection, place, &mut files, report).await;
+    let (selected, so_far) = match selected {
+        Ok(selected) => (selected, Ok(())),
+        Err(error) => (0, Err(error)),
+    };
+    files.finish(so_far, report).await?;
+    Ok(selected)
+}
+
+/// Makes directories and links, and hands the files to the pipeline.
+async fn write_all(
+    job: &Job<'_>,
+    selection: &select::Selection,
+    place: Option<Place<'_>>,
+    files: &mut Pipeline,
+    report: &mut RestoreReport,
+) -> Result<u64> {
+    let Job { repository, index, manifest, target, monitor, .. } = *job;
     let mut entries = EntryStream::of_segments(repository, index, selection.segments(manifest));
-    let mut planner = window::Planner::new(Arc::clone(target), options.clone());
-    let fetcher = fetch::Fetcher::new(repository, index, options.memory, Arc::clone(monitor))?;
     let mut selected: u64 = 0;
     while let Some(segment) = entries.next().await {
         let segment = match segment {
@@ -300,61 +332,16 @@ async fn write_entries(
                     target.make_symlink(&entry.path, &entry.link_target, &attributes(&entry))?;
                     report.symlinks += 1;
                 }
-                EntryKind::File => plan_file(repository, index, &mut planner, &fetcher, target, entry, report).await?,
+                EntryKind::File => files.add(entry, report).await?,
             }
         }
     }
-    if let Some(window) = planner.take_window() {
-        fetcher.run(window, target, options, report).await?;
-    }
-    report.bytes_kept += planner.kept();
     Ok(selected)
 }
 
 /// Writes entries of a backup where `place` says, into an open target, which the caller finishes.
 pub(crate) async fn write_placed(job: &Job<'_>, place: Place<'_>, report: &mut RestoreReport) -> Result<u64> {
     write_entries(job, &select::Selection::new(&[], &[])?, Some(place), report).await
-}
-
-/// Adds a file to the window, run of pieces by run of pieces; works the window off whenever it is full.
-async fn plan_file(
-    repository: &Repository,
-    index: &Arc<crate::index::Index>,
-    planner: &mut window::Planner,
-    fetcher: &fetch::Fetcher,
-    target: &Arc<Target>,
-    entry: Entry,
-    report: &mut RestoreReport,
-) -> Result<()> {
-    let options = planner.options().clone();
-    let pieces = entry.pieces.clone();
-    let path = entry.path.clone();
-    let Some(file) = planner.begin_file(entry, report)? else { return Ok(()) };
-    let mut runs = pieces_of(repository, index, &pieces);
-    while let Some(run) = futures::StreamExt::next(&mut runs).await {
-        let run = match run {
-            Ok(run) => run,
-            Err(error) if error.is_damage() => {
-                file.fail(error.to_string());
-                break;
-            }
-            Err(error) => return Err(error.context(format!("restore {}", display_path(&path)))),
-        };
-        planner.add_pieces(&file, &run)?;
-        if planner.is_full() {
-            // The file itself may go on in the next window: it is published with the window that holds its last piece.
-            if let Some(window) = planner.take_window() {
-                fetcher.run(window, target, &options, report).await?;
-            }
-        }
-    }
-    planner.end_file(file);
-    if planner.is_full()
-        && let Some(window) = planner.take_window()
-    {
-        fetcher.run(window, target, &options, report).await?;
-    }
-    Ok(())
 }
 
 /// What is set on a restored file.

@@ -96,14 +96,11 @@ pub async fn to_bucket(
     let there = already_there(store, &contents, options).await.context(act)?;
 
     let mut report = RestoreReport::new(backup.id);
-    let session = restore::open_session(repository, &mut report).await;
-    let work = run(repository, &opened, &contents, store, &there, &place, &monitor, &mut report);
-    let outcome = crate::repo::Session::while_alive(session.as_ref(), work).await;
-    if let Some(session) = session {
-        // A session that cannot be closed is fenced by the next writer of this host.
-        let _closed = session.close().await;
-    }
-    outcome.context(act)?;
+    restore::in_session(repository, &mut report, async |report| {
+        run(repository, &opened, &contents, store, &there, &place, &monitor, report).await
+    })
+    .await
+    .context(act)?;
     monitor.event(Event::End { phase: Phase::Restoring });
     let Contents { sum, release, changes, left_out, mut remarks, .. } = contents;
     remarks.extend(report.remarks);

@@ -15,7 +15,7 @@ use crate::matrixone::tree::{self, ListedFile};
 use crate::ops::blocking;
 use crate::ops::closure;
 use crate::ops::restore::{self, DamagedFile, Job, RestoreOptions, RestoreReport, TargetMode};
-use crate::ops::target::{Attributes, Target};
+use crate::ops::target::{Attributes, Target, keep_apart};
 use crate::progress::{Event, Monitor, Phase};
 use crate::repo::{BackupInfo, Entry, EntryKind, Repository};
 use crate::source::display_path;
@@ -98,19 +98,16 @@ pub async fn export(
 ) -> Result<ExportReport> {
     let begun = Instant::now();
     let act = || format!("restore {} as a BACKUP tree into {}", backup.id, directory.display());
+    keep_apart(repository.store().local_path(), directory)?;
     let opened = super::open(repository, backup, &monitor).await?;
     let tree = Tree::find(repository, &opened.index, &opened.manifest, options.tree.as_deref()).await.context(act)?;
     let reader = Arc::clone(&opened.reader);
     let prepared = blocking(move || prepare(tree, &reader)).await.context(act)?;
     let mut report = RestoreReport::new(backup.id);
-    let session = restore::open_session(repository, &mut report).await;
-    let work = run(repository, &opened, &prepared, directory, options, &monitor, &mut report);
-    let outcome = crate::repo::Session::while_alive(session.as_ref(), work).await;
-    if let Some(session) = session {
-        // A session that cannot be closed is fenced by the next writer of this host.
-        let _closed = session.close().await;
-    }
-    outcome?;
+    restore::in_session(repository, &mut report, async |report| {
+        run(repository, &opened, &prepared, directory, options, &monitor, report).await
+    })
+    .await?;
     monitor.event(Event::End { phase: Phase::Restoring });
     let Prepared { rows_made_own, rows_missing, missing, mut remarks, .. } = prepared;
     remarks.extend(report.remarks);

@@ -32,7 +32,7 @@ use self::contents::{Contents, Tree, prepare};
 use self::places::Places;
 use super::closure::Reader;
 use super::restore::{self, DamagedFile, Job, RestoreOptions, RestoreReport, TargetMode};
-use super::target::Target;
+use super::target::{Target, keep_apart};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::ObjectHash;
 use crate::index::Index;
@@ -246,6 +246,7 @@ pub async fn plan(
     monitor: &Arc<dyn Monitor>,
 ) -> Result<StartPlan> {
     let act = || format!("restore {} for a server in {}", backup.id, directory.display());
+    keep_apart(repository.store().local_path(), directory)?;
     let opened = open(repository, backup, monitor).await?;
     let tree = Tree::find(repository, &opened.index, &opened.manifest, options.tree.as_deref()).await.context(act)?;
     let (reader, from, id) = (Arc::clone(&opened.reader), options.clone(), backup.id);
@@ -267,14 +268,9 @@ pub async fn plan(
 pub async fn apply(repository: &Repository, plan: StartPlan, monitor: Arc<dyn Monitor>) -> Result<StartReport> {
     let begun = Instant::now();
     let mut report = RestoreReport::new(plan.backup.id);
-    let session = restore::open_session(repository, &mut report).await;
-    let outcome =
-        crate::repo::Session::while_alive(session.as_ref(), run(repository, &plan, &monitor, &mut report)).await;
-    if let Some(session) = session {
-        // A session that cannot be closed is fenced by the next writer of this host.
-        let _closed = session.close().await;
-    }
-    let places = outcome?;
+    let places =
+        restore::in_session(repository, &mut report, async |report| run(repository, &plan, &monitor, report).await)
+            .await?;
     monitor.event(Event::End { phase: Phase::Restoring });
     Ok(told(plan, report, places, begun.elapsed()))
 }
@@ -303,6 +299,8 @@ async fn run(
     busy::refuse_if_used(places)?;
     let owner = write::Owner::of(&places.directory, repository.environment().clock.now())?;
     owner.make_directories(&places.all_directories())?;
+    // Its settings may put SHARED anywhere.
+    keep_apart(repository.store().local_path(), &places.shared.path)?;
     let shared = Arc::new(Target::create(&places.shared.path, options.mode)?);
     let mut keys = tree.shared_keys();
     let in_shared = places.ids.iter().filter_map(|ids| ids.path.strip_prefix(&places.shared.path).ok());

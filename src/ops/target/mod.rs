@@ -9,6 +9,7 @@
 //! continued or replaced by the next restore with `--delta` or `--force`, and swept at its end.
 //! Safe to run concurrently with: readers of the target. A second restore into the same target is refused.
 
+mod apart;
 mod extra;
 mod file;
 mod finish;
@@ -33,6 +34,7 @@ use crate::source::beneath::open_beneath;
 use crate::source::display_path;
 use crate::source::stat::{NodeKind, Stat};
 
+pub(crate) use apart::keep_apart;
 #[cfg(test)]
 pub(crate) use extra::ExtraPlan;
 pub(crate) use file::{ExistingFile, SealedFile, TargetFile};

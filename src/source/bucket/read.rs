@@ -42,6 +42,13 @@ impl OpenFile for BucketReader {
             window: std::sync::Mutex::default(),
         }))
     }
+
+    fn look(&self, entry: &SourceEntry) -> Result<SourceEntry> {
+        let Ok(key) = std::str::from_utf8(&entry.path) else { return Ok(entry.clone()) };
+        // Any reply tells what the object is now; a range of it is the least that can be asked for.
+        let (object, _) = self.handle.block_on(self.access.get_range(key, 0..entry.size.min(1)))?;
+        Ok(SourceEntry { path: entry.path.clone(), ..super::into_entry(&object) })
+    }
 }
 
 /// The object as it was listed.

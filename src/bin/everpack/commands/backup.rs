@@ -15,7 +15,7 @@ use super::{Context, live};
 use crate::args::{Globals, ValidateArg, parse_duration};
 use crate::errors::Exit;
 use crate::metrics::{self, gauge, gauge_f64};
-use crate::open::{count_source, open_repository, open_source, store_options};
+use crate::open::{count_source, open_source, open_to_write, store_options};
 use crate::output::{one_line, plural};
 
 const LONG_ABOUT: &str = "\
@@ -116,11 +116,11 @@ pub(crate) async fn run(context: &Context, args: BackupArgs) -> Result<Exit> {
     if let Some(url) = args.source.source.to_str().filter(|_| live::is_server(&args.source.source)) {
         return live::run(context, url, &args.matrixone, options, &args.source).await;
     }
-    let repository = open_repository(&context.globals).await?;
+    let repository = open_to_write(context).await?;
     let source = open_source(&context.globals, &args.source).await?;
     let monitor = context.progress.watch();
     if context.progress.wants_total() && source.describe().kind == "directory" {
-        count_source(&context.progress, &args.source);
+        count_source(&context.globals, &context.progress, &args.source);
     }
     let report = backup::backup(&repository, source, &options, monitor).await?;
     context.progress.close();
@@ -209,6 +209,7 @@ fn write_skipped(text: &mut String, skipped: &Skipped) -> std::fmt::Result {
         (&skipped.fifos, "pipe"),
         (&skipped.devices, "device"),
         (&skipped.excluded, "excluded name"),
+        (&skipped.repository, "repository (this one)"),
         (&skipped.temporary, "temporary file"),
         (&skipped.vanished, "vanished file"),
         (&skipped.other_file_system, "mounted file system"),

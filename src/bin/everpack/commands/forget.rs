@@ -9,7 +9,7 @@ use everpack::source::display_path;
 
 use super::Context;
 use crate::errors::Exit;
-use crate::open::open_repository;
+use crate::open::open_to_write;
 use crate::output::{one_line, plural, render, table};
 
 const LONG_ABOUT: &str = "\
@@ -102,7 +102,7 @@ fn parse_span(text: &str) -> Result<Span, String> {
 }
 
 pub(crate) async fn run(context: &Context, args: ForgetArgs) -> Result<Exit> {
-    let repository = open_repository(&context.globals).await?;
+    let repository = open_to_write(context).await?;
     let which = if args.backups.is_empty() {
         let keep = Policy {
             last: args.keep_last,

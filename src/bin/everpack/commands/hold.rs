@@ -6,7 +6,7 @@ use everpack::ops::forget::{self, HoldReport, Until};
 
 use super::Context;
 use crate::errors::Exit;
-use crate::open::open_repository;
+use crate::open::open_to_write;
 use crate::output::one_line;
 
 const LONG_ABOUT: &str = "\
@@ -35,7 +35,7 @@ fn parse_until(text: &str) -> Result<Until, String> {
 }
 
 pub(crate) async fn run(context: &Context, args: HoldArgs) -> Result<Exit> {
-    let repository = open_repository(&context.globals).await?;
+    let repository = open_to_write(context).await?;
     let found = args.backups.iter().map(|spec| Ok(repository.find_any_backup(spec)?.id));
     let backups = found.collect::<Result<Vec<_>>>()?;
     let report = forget::hold(&repository, &backups, args.until).await?;

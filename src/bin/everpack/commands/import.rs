@@ -17,7 +17,7 @@ use super::backup::write_rest;
 use crate::args::parse_duration;
 use crate::errors::Exit;
 use crate::metrics::{self, gauge, gauge_f64};
-use crate::open::{open_repository, store_options};
+use crate::open::{open_to_write, store_options};
 use crate::output::{one_line, plural};
 
 const LONG_ABOUT: &str = "\
@@ -67,7 +67,7 @@ pub(crate) struct ImportArgs {
 }
 
 pub(crate) async fn run(context: &Context, args: ImportArgs) -> Result<Exit> {
-    let repository = open_repository(&context.globals).await?;
+    let repository = open_to_write(context).await?;
     let places = args.trees.iter().map(|tree| place(context, &args, tree)).collect::<Result<Vec<_>>>()?;
     let backup = BackupOptions {
         lineage: args.lineage,

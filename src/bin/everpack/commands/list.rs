@@ -2,6 +2,7 @@
 
 use everpack::clock::{Clock, SystemClock, Timestamp};
 use everpack::error::Result;
+use everpack::progress::{Event, Monitor};
 use everpack::repo::BackupInfo;
 use everpack::source::display_path;
 use everpack::units;
@@ -37,6 +38,11 @@ pub(crate) struct ListArgs {
 
 pub(crate) async fn run(context: &Context, args: ListArgs) -> Result<Exit> {
     let repository = open_repository(&context.globals).await?;
+    if let Err(error) = repository.confirm_not_rolled_back().await {
+        // What is there is listed all the same; what is not, nobody here can list.
+        let message = error.to_string();
+        context.progress.event(Event::Warning { message });
+    }
     let mut backups = if args.forgotten { repository.forgotten() } else { repository.backups() };
     backups.retain(|backup| {
         let summary = &backup.summary;

@@ -14,7 +14,7 @@ use everpack::units;
 use super::Context;
 use super::backup;
 use crate::errors::Exit;
-use crate::open::open_repository;
+use crate::open::{keys_for_server, open_to_write};
 use crate::output::{one_line, plural};
 
 /// Where a server on this host writes unless it is told otherwise: large, and emptied by nobody while it is in use.
@@ -99,7 +99,7 @@ pub(crate) async fn run(
         login,
         backup: options,
     };
-    let repository = open_repository(&context.globals).await?;
+    let repository = open_to_write(context).await?;
     let monitor = context.progress.watch();
     let report = live::backup(&repository, &options, monitor).await?;
     context.progress.close();
@@ -148,12 +148,11 @@ fn bucket_target(url: &str, options: &StoreOptions) -> Result<S3Target> {
         options.endpoint.clone().or_else(|| variable("AWS_ENDPOINT_URL")).or_else(|| variable("AWS_ENDPOINT"));
     let region = options.region.clone().or_else(|| variable("AWS_REGION")).or_else(|| variable("AWS_DEFAULT_REGION"));
     let region = region.unwrap_or_else(|| "us-east-1".to_owned());
-    let key = options.access_key.clone().or_else(|| variable("AWS_ACCESS_KEY_ID"));
-    let secret = options.secret_key.clone().or_else(|| variable("AWS_SECRET_ACCESS_KEY"));
+    let (access_key_id, secret_access_key) = keys_for_server(options);
     Ok(S3Target {
         endpoint: Some(endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"))),
-        access_key_id: key,
-        secret_access_key: secret.map(Secret::new),
+        access_key_id,
+        secret_access_key,
         bucket: bucket.to_owned(),
         filepath: prefix.to_owned(),
         region: Some(region),

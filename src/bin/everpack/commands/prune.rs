@@ -11,7 +11,7 @@ use super::Context;
 use crate::args::{parse_duration, parse_size};
 use crate::errors::Exit;
 use crate::metrics::{self, gauge, gauge_f64};
-use crate::open::open_repository;
+use crate::open::open_to_write;
 use crate::output::{one_line, plural, render, table};
 
 const LONG_ABOUT: &str = "\
@@ -61,7 +61,7 @@ fn parse_max_unused(text: &str) -> Result<MaxUnused, String> {
 }
 
 pub(crate) async fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
-    let repository = open_repository(&context.globals).await?;
+    let repository = open_to_write(context).await?;
     let options = PruneOptions {
         dry_run: args.dry_run,
         max_unused: args.max_unused,

@@ -5,7 +5,7 @@ use everpack::ops::forget::{self, ReleaseReport};
 
 use super::Context;
 use crate::errors::Exit;
-use crate::open::open_repository;
+use crate::open::open_to_write;
 use crate::output::one_line;
 
 const LONG_ABOUT: &str = "\
@@ -23,7 +23,7 @@ pub(crate) struct ReleaseArgs {
 }
 
 pub(crate) async fn run(context: &Context, args: ReleaseArgs) -> Result<Exit> {
-    let repository = open_repository(&context.globals).await?;
+    let repository = open_to_write(context).await?;
     let found = args.backups.iter().map(|spec| Ok(repository.find_any_backup(spec)?.id));
     let backups = found.collect::<Result<Vec<_>>>()?;
     let report = forget::release(&repository, &backups).await?;

@@ -5,7 +5,7 @@ use everpack::ops::forget::{self, UnforgetReport};
 
 use super::Context;
 use crate::errors::Exit;
-use crate::open::open_repository;
+use crate::open::open_to_write;
 use crate::output::{one_line, plural};
 
 const LONG_ABOUT: &str = "\
@@ -25,7 +25,7 @@ pub(crate) struct UnforgetArgs {
 }
 
 pub(crate) async fn run(context: &Context, args: UnforgetArgs) -> Result<Exit> {
-    let repository = open_repository(&context.globals).await?;
+    let repository = open_to_write(context).await?;
     let found = args.backups.iter().map(|spec| Ok(repository.find_any_backup(spec)?.id));
     let backups = found.collect::<Result<Vec<_>>>()?;
     let report = forget::unforget(&repository, &backups, context.progress.watch()).await?;

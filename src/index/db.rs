@@ -90,7 +90,22 @@ impl Index {
                 }
             }
         }
-        Self::open_in(Home::private(directory), repository)
+        match Self::open_in(Home::private(directory), repository) {
+            // The disk of the cache is full, and so may be that of temporary files: a command that only looks need not fail for that.
+            Err(error) if error.is_disk_full() => Self::open_in(Home::memory(), repository),
+            opened => opened,
+        }
+    }
+
+    /// What to do about a full disk that is not the repository's.
+    fn explain<T>(&self, done: Result<T>) -> Result<T> {
+        match done {
+            Err(error) if error.is_disk_full() => Err(error.context(format!(
+                "keep the local index{}: --cache puts it on another disk, --cache none into memory",
+                self.home.told()
+            ))),
+            done => done,
+        }
     }
 
     fn open_in(home: Home, repository: RepositoryId) -> Result<Self> {
@@ -153,9 +168,9 @@ impl Index {
         }
         // Each fragment is sorted, which this sort makes use of.
         rows.sort();
-        let run = if rows.is_empty() { None } else { Some(self.write_run(&mut unsettled, &rows)?) };
+        let run = if rows.is_empty() { None } else { Some(self.explain(self.write_run(&mut unsettled, &rows))?) };
         change.runs.extend(run.as_ref().map(|run| run.info));
-        self.catalogue.apply(&change)?;
+        self.explain(self.catalogue.apply(&change))?;
         unsettled.changed = true;
         // Known before they can be found: what is found must be known.
         self.packs_mut().fragments.extend(change.fragments);
@@ -232,7 +247,7 @@ impl Index {
                 run.sync()?;
             }
         }
-        self.catalogue.apply(&change)?;
+        self.explain(self.catalogue.apply(&change))?;
         *self.runs.write().unwrap_or_else(PoisonError::into_inner) = new;
         unsettled.unsynced.clear();
         unsettled.changed = false;

@@ -43,6 +43,19 @@ impl Home {
         Self::Private { places: places.into_iter().flatten().collect() }
     }
 
+    /// Files without names, in memory.
+    pub(super) fn memory() -> Self {
+        Self::Private { places: Vec::new() }
+    }
+
+    /// ` in DIRECTORY`, for people.
+    pub(super) fn told(&self) -> String {
+        match self {
+            Self::Kept { directory, .. } => format!(" in {}", directory.display()),
+            Self::Private { .. } => String::new(),
+        }
+    }
+
     pub(super) fn is_private(&self) -> bool {
         matches!(self, Self::Private { .. })
     }

@@ -6,7 +6,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::error::{Context, Error, Result};
-use crate::tae::{TaeName, Ts};
+use crate::tae::{ReadAt, TaeName, Ts};
 
 /// The list of everything in `tae/`, relative to the root of a tree.
 pub const TAE_LIST: &str = "tae/tae_list";
@@ -22,6 +22,16 @@ pub const FILE_LIST: &str = "tae/file_list";
 pub const BACKUP_META: &str = "backup_meta";
 /// Appended to the name of a file, the name of its raw SHA-256.
 pub const SHA256_SUFFIX: &str = ".sha256";
+
+/// Bytes hashed at a time.
+const DIGEST_WINDOW: usize = 1 << 20;
+
+/// True for what tells a server which objects it need not copy: `file_index_….idx` in the root of a tree, and `tae/file_list`. It is no part of the
+/// backup, and would tell another server a lie.
+pub(crate) fn is_request(path: &[u8]) -> bool {
+    let is_index = path.starts_with(b"file_index_") && path.ends_with(b".idx") && !path.contains(&b'/');
+    is_index || path == FILE_LIST.as_bytes()
+}
 
 /// One row of `tae_list`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,6 +236,21 @@ fn varint(rest: &mut &[u8]) -> Option<u64> {
         }
     }
     None
+}
+
+/// SHA-256 of a file of any size; `advance` is told of the bytes as they are read.
+pub(crate) fn digest_of(file: &dyn ReadAt, advance: &mut dyn FnMut(u64)) -> Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; usize::try_from(file.len()).unwrap_or(usize::MAX).min(DIGEST_WINDOW)];
+    let mut at = 0;
+    while at < file.len() {
+        let len = usize::try_from(file.len() - at).unwrap_or(usize::MAX).min(buffer.len());
+        file.read_exact_at(at, &mut buffer[..len])?;
+        hash.update(&buffer[..len]);
+        at += len as u64;
+        advance(len as u64);
+    }
+    Ok(hash.finalize().into())
 }
 
 /// SHA-256, as a server writes it beside its lists.

@@ -4,6 +4,7 @@
 //! counts as there: an incremental tree has it in its base. Nothing is changed; what is missing is told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::blocking;
@@ -199,11 +200,7 @@ fn tell(top: &[u8], verdict: &Verdict) -> Vec<Hole> {
 
 /// Reads `tae_list`: name, size and more, comma-separated; rows that are not objects are passed over.
 fn read_list(list: &dyn ReadAt) -> Result<BTreeMap<TaeName, u64>> {
-    if list.len() > LIST_BYTES_MOST {
-        return Err(Error::corrupt(format!("tae_list: {} bytes are more than any list has", list.len())));
-    }
-    let mut bytes = vec![0; usize::try_from(list.len()).unwrap_or(0)];
-    list.read_exact_at(0, &mut bytes)?;
+    let bytes = list.read_all(LIST_BYTES_MOST).context(|| "tae_list")?;
     let row = |line: &[u8]| {
         let mut fields = line.split(|byte| *byte == b',');
         let name = TaeName::parse(fields.next()?)?;
@@ -283,11 +280,7 @@ impl Reader {
     /// All logical bytes of a small file, verified as a whole. `Corrupt` if it is longer than `len_max`.
     pub(crate) fn read_all(&self, entry: &Entry, len_max: u64) -> Result<Vec<u8>> {
         let act = || format!("read {}", display_path(&entry.path));
-        if entry.size > len_max {
-            return Err(Error::corrupt(format!("{}: its {} bytes are more than such a file has", act(), entry.size)));
-        }
-        let mut bytes = vec![0; usize::try_from(entry.size).unwrap_or(0)];
-        self.open(entry)?.read_exact_at(0, &mut bytes).context(act)?;
+        let bytes = self.open(entry)?.read_all(len_max).context(act)?;
         let mut hasher = FileHasher::new();
         hasher.update(&bytes);
         if hasher.finish() != entry.hash {
@@ -296,29 +289,36 @@ impl Reader {
         Ok(bytes)
     }
 
-    pub(crate) fn open(&self, entry: &Entry) -> Result<StoredFile<'_>> {
-        let mut pieces = Vec::new();
-        let mut at = 0;
-        let mut runs = pieces_of(&self.repository, &self.index, &entry.pieces);
-        while let Some(run) = self.runtime.block_on(futures::StreamExt::next(&mut runs)) {
-            for piece in run? {
-                pieces.push((at, piece));
-                at += u64::from(piece.len);
-            }
-        }
-        Ok(StoredFile { reader: self, len: entry.size, pieces })
+    pub(crate) fn open(&self, entry: &Entry) -> Result<StoredFile<&Self>> {
+        StoredFile::open(self, entry)
     }
 }
 
-/// The logical bytes of a file in the repository.
-pub(crate) struct StoredFile<'a> {
-    reader: &'a Reader,
+/// The logical bytes of a file in the repository, read through a [`Reader`] that is borrowed or shared.
+pub(crate) struct StoredFile<R> {
+    reader: R,
     len: u64,
     /// Where in the file each piece begins.
     pieces: Vec<(u64, Piece)>,
 }
 
-impl ReadAt for StoredFile<'_> {
+impl<R: Deref<Target = Reader>> StoredFile<R> {
+    pub(crate) fn open(reader: R, entry: &Entry) -> Result<Self> {
+        let mut pieces = Vec::new();
+        let mut at = 0;
+        let mut runs = pieces_of(&reader.repository, &reader.index, &entry.pieces);
+        while let Some(run) = reader.runtime.block_on(futures::StreamExt::next(&mut runs)) {
+            for piece in run? {
+                pieces.push((at, piece));
+                at += u64::from(piece.len);
+            }
+        }
+        drop(runs);
+        Ok(Self { reader, len: entry.size, pieces })
+    }
+}
+
+impl<R: Deref<Target = Reader> + Send + Sync> ReadAt for StoredFile<R> {
     fn len(&self) -> u64 {
         self.len
     }
@@ -333,7 +333,7 @@ impl ReadAt for StoredFile<'_> {
             if len == 0 {
                 return Err(beyond());
             }
-            let Reader { repository, index, cache, runtime, .. } = self.reader;
+            let Reader { repository, index, cache, runtime, .. } = &*self.reader;
             let plain = runtime.block_on(cache.read(repository, index, &piece.chunk))?;
             let from = piece.offset as usize + inside;
             let bytes = plain.get(from..from + len).ok_or_else(beyond)?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::StreamExt;
 
 use super::{Environment, Inner, Repository};
 use crate::codec::entry_hash;
@@ -73,7 +74,12 @@ impl Repository {
             let message = format!("{}: there is a repository already; it was left as it is", store.display());
             return Err(Error::invalid(message));
         }
+        refuse_foreign(&store).await?;
         let abilities = probe(&store).await.context(|| format!("probe {}", store.display()))?;
+        if let Some(root) = store.local_path() {
+            // Empty, unless somebody probes at the same time.
+            let _stays = std::fs::remove_dir(root.join("probe"));
+        }
         let lacks = abilities.findings().into_iter().filter(|ability| !ability.ok).map(|ability| ability.meaning);
         let lacks = lacks.collect::<Vec<_>>().join("; ");
         if !abilities.is_usable() || (!abilities.is_safe_for_sharing() && !options.single_writer) {
@@ -143,12 +149,29 @@ impl Repository {
     }
 }
 
+/// A repository does not mix with other people's files: `check` could not tell them from damage, and a tree that is itself to be backed up
+/// must not be taken for a place to back up to.
+async fn refuse_foreign(store: &Store) -> Result<()> {
+    let mut listing = store.list(Folder::Root).take(FOREIGN_LOOKED_AT);
+    while let Some(info) = futures::TryStreamExt::try_next(&mut listing).await? {
+        if let StoredObject::Unknown(path) = info.object() {
+            let message =
+                format!("{}: it is not empty (it holds {path}); name an empty or a new place", store.display());
+            return Err(Error::invalid(message));
+        }
+    }
+    Ok(())
+}
+
+/// So many objects are looked at before a place is believed to hold nothing foreign.
+const FOREIGN_LOOKED_AT: usize = 1000;
+
 /// There is no config: nothing at all, half an `init`, or a repository that lost it?
 async fn no_repository(store: &Store) -> Error {
     let log = futures::TryStreamExt::try_next(&mut store.list(Folder::Log)).await;
     match log {
         Ok(Some(_)) => Error::corrupt(format!(
-            "open the repository {}: `config` is missing, but there is a log: bring `config` back from a replica or a copy",
+            "open the repository {}: `config` is missing, but there is a log: `everpack repair --from COPY` brings it back from a copy of this repository",
             store.display()
         )),
         Ok(None) => Error::new(

@@ -178,6 +178,11 @@ impl Repository {
         Ok(())
     }
 
+    /// Fails if this host has seen more of the log than is there now: the repository was rolled back, or cut off.
+    pub async fn confirm_not_rolled_back(&self) -> Result<()> {
+        self.opened_index().await.map(drop)
+    }
+
     /// The committed, unforgotten backups, oldest first.
     pub fn backups(&self) -> Vec<BackupInfo> {
         self.state().listed().into_iter().map(BackupInfo::from).collect()

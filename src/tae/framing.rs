@@ -32,6 +32,19 @@ pub fn looks_framed(first: &[u8], file_len: u64) -> bool {
     }
 }
 
+/// True if a whole file bears the framing: its length is one that a framed file can have, and its first block is a good one.
+pub fn is_framed(file: &dyn ReadAt) -> Result<bool> {
+    let len = file.len();
+    let mut first = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(FRAMING_PROBE_LEN)];
+    file.read_exact_at(0, &mut first)?;
+    Ok(logical_len(len).is_some() && looks_framed(&first, len))
+}
+
+/// The logical bytes of a file: where it is framed, the framing is verified and taken off as it is read.
+pub fn logical<'a>(file: impl ReadAt + 'a) -> Result<Box<dyn ReadAt + 'a>> {
+    Ok(if is_framed(&file)? { Box::new(Unframed::new(file)?) } else { Box::new(file) })
+}
+
 /// Length of the content of a framed file; `None` if no framed file has this length.
 pub fn logical_len(physical_len: u64) -> Option<u64> {
     let whole = physical_len / BLOCK as u64 * CONTENT as u64;

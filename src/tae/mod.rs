@@ -50,7 +50,8 @@ pub use checkpoint::{
 pub use closure::{ClosureReport, MissingObject, Need, TreeView, Unreadable, closure};
 pub use describe::{BlockDescription, ColumnDescription, ObjectDescription, ObjectKind, describe, list_extents};
 pub use framing::{
-    FRAMING_PROBE_LEN, Framer, Unframed, Unframer, logical_len, looks_framed, physical_len, physical_offset,
+    FRAMING_PROBE_LEN, Framer, Unframed, Unframer, is_framed, logical, logical_len, looks_framed, physical_len,
+    physical_offset,
 };
 pub use lsn::zero_lsns;
 pub use meta::Extent;

@@ -15,6 +15,17 @@ pub trait ReadAt: Send + Sync {
     /// Fills `buffer` from `offset`. Fails if that reaches beyond the end, and if the bytes cannot be read.
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
 
+    /// All bytes of a file that must be small. `Corrupt`, and nothing is read, if there are more than `len_max`.
+    fn read_all(&self, len_max: u64) -> Result<Vec<u8>> {
+        let len = self.len();
+        if len > len_max {
+            return Err(Error::corrupt(format!("its {len} bytes are more than such a file has")));
+        }
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        self.read_exact_at(0, &mut bytes)?;
+        Ok(bytes)
+    }
+
     /// True if there are no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0

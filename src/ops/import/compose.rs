@@ -8,17 +8,15 @@ use std::sync::Arc;
 
 use super::tree::Tree;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::index::Index;
 use crate::manifest::order;
-use crate::matrixone::tree::FILE_LIST;
+use crate::matrixone::tree::is_request;
 use crate::ops::blocking;
+use crate::ops::closure::{Reader, StoredFile};
 use crate::ops::live::facts;
-use crate::repo::{ChunkCache, Entry, EntryKind, EntryStream, Piece, Repository, pieces_of};
-use crate::source::{OpenFile, Skipped, Source, SourceDescription, SourceEntry, SourceFile};
+use crate::repo::{Entry, EntryKind, EntryStream, Repository};
+use crate::source::{OpenFile, Skipped, Source, SourceDescription, SourceEntry, SourceFile, Unchanging};
 use crate::tae::{FileClass, TaeName, classify, physical_len};
 
-/// Plain chunks kept while objects are read from the repository.
-const CACHE_BYTES: usize = 16 << 20;
 /// Missing names told.
 const NAMES: usize = 3;
 
@@ -140,12 +138,9 @@ pub(super) async fn source(
     at: usize,
     plan: Plan,
 ) -> Result<ComposedSource> {
-    let stored = if plan.counts().1 > 0 {
-        let cache = ChunkCache::new(CACHE_BYTES);
-        let runtime = tokio::runtime::Handle::current();
-        Some(Arc::new(Stored { repository: repository.clone(), index: repository.index().await?, cache, runtime }))
-    } else {
-        None
+    let stored = match plan.counts() {
+        (_, 0) => None,
+        _ => Some(Arc::new(Reader::new(repository, &repository.index().await?, Vec::new()))),
     };
     blocking(move || Ok(ComposedSource::new(trees, at, plan, stored))).await
 }
@@ -162,21 +157,13 @@ struct ComposedReader {
     trees: Arc<Vec<Tree>>,
     at: usize,
     origins: HashMap<TaeName, Origin>,
-    stored: Option<Arc<Stored>>,
-}
-
-struct Stored {
-    repository: Repository,
-    index: Arc<Index>,
-    cache: ChunkCache,
-    runtime: tokio::runtime::Handle,
+    stored: Option<Arc<Reader>>,
 }
 
 impl ComposedSource {
-    fn new(trees: Arc<Vec<Tree>>, at: usize, plan: Plan, stored: Option<Arc<Stored>>) -> Self {
+    fn new(trees: Arc<Vec<Tree>>, at: usize, plan: Plan, stored: Option<Arc<Reader>>) -> Self {
         let tree = &trees[at];
         let mut skipped = Skipped::default();
-        // What told the server which objects not to copy is no part of the backup, and would tell another server a lie.
         let (asked, own): (Vec<_>, Vec<_>) = tree.entries().iter().cloned().partition(|entry| is_request(&entry.path));
         asked.iter().for_each(|entry| skipped.excluded.add(|| crate::source::display_path(&entry.path)));
         let example = own.iter().find(|entry| entry.kind == EntryKind::File).cloned();
@@ -203,12 +190,6 @@ impl ComposedSource {
         let reader = Arc::new(ComposedReader { trees: Arc::clone(&trees), at, origins: plan.origins, stored });
         Self { description, entries: entries.into_iter(), skipped, reader }
     }
-}
-
-/// True for `file_index_….idx` in the root and `tae/file_list`.
-fn is_request(path: &[u8]) -> bool {
-    path == FILE_LIST.as_bytes()
-        || (path.starts_with(b"file_index_") && path.ends_with(b".idx") && !path.contains(&b'/'))
 }
 
 fn describe(tree: &Tree) -> SourceDescription {
@@ -259,65 +240,8 @@ impl OpenFile for ComposedReader {
                     .stored
                     .as_ref()
                     .ok_or_else(|| Error::new(ErrorKind::NotFound, "no repository to read from"))?;
-                Ok(Box::new(StoredFile::open(stored, entry)?))
+                Ok(Box::new(Unchanging(StoredFile::open(Arc::clone(stored), entry)?)))
             }
         }
-    }
-}
-
-/// The logical bytes of an object in the repository. Lives on threads that may block.
-struct StoredFile {
-    stored: Arc<Stored>,
-    len: u64,
-    /// Where in the file each piece begins.
-    pieces: Vec<(u64, Piece)>,
-}
-
-impl StoredFile {
-    fn open(stored: &Arc<Stored>, entry: &Entry) -> Result<Self> {
-        let mut pieces = Vec::new();
-        let mut at = 0;
-        let mut runs = pieces_of(&stored.repository, &stored.index, &entry.pieces);
-        while let Some(run) = stored.runtime.block_on(futures::StreamExt::next(&mut runs)) {
-            for piece in run? {
-                pieces.push((at, piece));
-                at += u64::from(piece.len);
-            }
-        }
-        drop(runs);
-        Ok(Self { stored: Arc::clone(stored), len: entry.size, pieces })
-    }
-}
-
-impl SourceFile for StoredFile {
-    fn len(&self) -> u64 {
-        self.len
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        let mut filled = 0;
-        while filled < buf.len() {
-            let offset = offset + filled as u64;
-            let at = self.pieces.partition_point(|(start, _)| *start <= offset).checked_sub(1);
-            let Some((start, piece)) = at.and_then(|at| self.pieces.get(at)) else { break };
-            let inside = usize::try_from(offset - start).unwrap_or(usize::MAX);
-            let len = (piece.len as usize).saturating_sub(inside).min(buf.len() - filled);
-            if len == 0 {
-                break;
-            }
-            let Stored { repository, index, cache, runtime } = &*self.stored;
-            let plain = runtime.block_on(cache.read(repository, index, &piece.chunk))?;
-            let from = piece.offset as usize + inside;
-            let bytes = plain.get(from..from + len);
-            let bytes = bytes.ok_or_else(|| Error::corrupt("a piece reaches beyond its chunk"))?;
-            buf[filled..filled + len].copy_from_slice(bytes);
-            filled += len;
-        }
-        Ok(filled)
-    }
-
-    fn verify_unchanged(&self) -> Result<bool> {
-        // What is stored does not change.
-        Ok(true)
     }
 }

@@ -10,10 +10,9 @@ use crate::matrixone::tree::{
     release_of_meta,
 };
 use crate::source::{
-    DirectoryOptions, DirectorySource, EntryKind, OpenFile, Source, SourceDescription, SourceEntry, SourceFile,
-    display_path,
+    DirectoryOptions, DirectorySource, EntryKind, OpenFile, Source, SourceDescription, SourceEntry, display_path,
 };
-use crate::tae::{FRAMING_PROBE_LEN, ReadAt, Unframed, logical_len, looks_framed};
+use crate::tae::{ReadAt, logical};
 
 /// More bytes than any list has: a row takes about a hundred.
 const LIST_MOST: u64 = 1 << 30;
@@ -190,48 +189,11 @@ impl Tree {
         let name = || format!("read {}", display_path(path));
         let entry =
             self.find(path).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{}: it is not there", name())))?;
-        if entry.size > len_max {
-            return Err(Error::corrupt(format!("{}: {} bytes are more than it ever has", name(), entry.size)));
-        }
-        let file = self.open_logical(entry).context(name)?;
-        let mut bytes = vec![0; usize::try_from(file.len()).unwrap_or(0)];
-        file.read_exact_at(0, &mut bytes).context(name)?;
-        Ok(bytes)
+        self.open_logical(entry).and_then(|file| file.read_all(len_max)).context(name)
     }
 
     /// Opens one of its own files for its logical bytes, framed or not.
     pub(super) fn open_logical(&self, entry: &SourceEntry) -> Result<Box<dyn ReadAt>> {
         logical(self.reader.open(entry)?)
-    }
-}
-
-/// The logical bytes of a file.
-pub(super) fn logical(file: Box<dyn SourceFile>) -> Result<Box<dyn ReadAt>> {
-    let file = Whole(file);
-    Ok(if is_framed(&file)? { Box::new(Unframed::new(file)?) } else { Box::new(file) })
-}
-
-/// True if the file bears MatrixOne's checksum framing.
-pub(super) fn is_framed(file: &dyn ReadAt) -> Result<bool> {
-    let len = file.len();
-    let mut first = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(FRAMING_PROBE_LEN)];
-    file.read_exact_at(0, &mut first)?;
-    Ok(logical_len(len).is_some() && looks_framed(&first, len))
-}
-
-/// A source's file, read exactly.
-pub(super) struct Whole(pub(super) Box<dyn SourceFile>);
-
-impl ReadAt for Whole {
-    fn len(&self) -> u64 {
-        self.0.len()
-    }
-
-    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let read = self.0.read_at(offset, buffer)?;
-        if read == buffer.len() {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::Unavailable, format!("the file ends at {}, while it was read", offset + read as u64)))
     }
 }

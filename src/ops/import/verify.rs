@@ -4,19 +4,17 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-use super::tree::{Tree, Whole, is_framed};
+use super::tree::Tree;
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrixone::tree::{
-    BACKUP_META, HK_DATA, ListedFile, MO_META, SHA256_SUFFIX, TAE_LIST, TAE_SUM, hex_of_digest,
+    BACKUP_META, HK_DATA, ListedFile, MO_META, SHA256_SUFFIX, TAE_LIST, TAE_SUM, digest_of, hex_of_digest,
 };
 use crate::progress::Monitor;
 use crate::source::{SourceEntry, display_path};
-use crate::tae::{ReadAt, Unframer};
+use crate::tae::{ReadAt, is_framed, logical};
 
 /// Files looked at side by side before any of them is told.
 const BATCH: usize = 64;
-/// Bytes read at once.
-const READ_BYTES: usize = 1 << 20;
 
 /// What came of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,39 +106,11 @@ fn read_through(
     wants_digest: bool,
     monitor: &dyn Monitor,
 ) -> Result<(u64, Option<[u8; 32]>)> {
-    use sha2::Digest;
-    let file = Whole(tree.reader().open(entry)?);
-    let mut unframer = if is_framed(&file)? { Some(Unframer::new()) } else { None };
-    if unframer.is_none() && !wants_digest {
-        return Ok((file.len(), None));
+    let file = tree.reader().open(entry)?;
+    if !wants_digest && !is_framed(&file)? {
+        return Ok((ReadAt::len(&file), None));
     }
-    let mut hasher = sha2::Sha256::new();
-    let (mut at, mut len) = (0, 0);
-    let mut buffer = vec![0; READ_BYTES];
-    let mut logical = Vec::new();
-    while at < file.len() {
-        let want = usize::try_from(file.len() - at).unwrap_or(READ_BYTES).min(READ_BYTES);
-        file.read_exact_at(at, &mut buffer[..want])?;
-        monitor.advance(want as u64, 0, 0);
-        at += want as u64;
-        match &mut unframer {
-            None => {
-                len += want as u64;
-                hasher.update(&buffer[..want]);
-            }
-            Some(unframer) => {
-                logical.clear();
-                unframer.feed(&buffer[..want], &mut logical)?;
-                len += logical.len() as u64;
-                hasher.update(&logical);
-            }
-        }
-    }
-    if let Some(unframer) = unframer {
-        logical.clear();
-        unframer.finish(&mut logical)?;
-        len += logical.len() as u64;
-        hasher.update(&logical);
-    }
-    Ok((len, wants_digest.then(|| hasher.finalize().into())))
+    let file = logical(file)?;
+    let digest = digest_of(&file, &mut |bytes| monitor.advance(bytes, 0, 0))?;
+    Ok((file.len(), wants_digest.then_some(digest)))
 }

@@ -72,7 +72,7 @@ fn unique(mut names: Vec<TaeName>) -> Vec<TaeName> {
 pub(super) struct SharedObjects {
     pub(super) shared: Box<dyn Source>,
     pub(super) wanted: Vec<TaeName>,
-    pub(super) held: Vec<TaeName>,
+    pub(super) held: Arc<Vec<TaeName>>,
 }
 
 impl SharedObjects {

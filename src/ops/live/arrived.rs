@@ -239,26 +239,14 @@ fn verify_digests(
         if monitor.cancelled() {
             return Err(super::stopped());
         }
-        let mut file = Hashing {
-            file: stage.open_logical(runtime, name)?.ok_or_else(|| absent(stage, name))?,
-            at: 0,
-            hash: Sha256::new(),
-        };
-        io::copy(&mut file, &mut io::sink()).map_err(|error| from_io(error, name))?;
-        if <[u8; 32]>::from(file.hash.finalize()) != *expected {
+        let file = stage.open_logical(runtime, name)?.ok_or_else(|| absent(stage, name))?;
+        if tree::digest_of(&file, &mut |_| ()).context(|| format!("read {name}"))? != *expected {
             return Err(Error::corrupt(format!(
                 "{name} arrived damaged: its SHA-256 is not the one that the server lists"
             )));
         }
         Ok(())
     })
-}
-
-fn from_io(error: io::Error, name: &str) -> Error {
-    match error.downcast::<Error>() {
-        Ok(own) => own,
-        Err(error) => Error::io(format!("read {name}"), error),
-    }
 }
 
 /// Reads a file from front to end and hashes it in passing.

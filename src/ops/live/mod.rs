@@ -282,6 +282,9 @@ async fn refuse_second(client: &mut Client) -> Result<()> {
     Ok(())
 }
 
+/// Names of objects that the repository gives back, in order: a million of them, or none where the server is to copy everything.
+type Held = Arc<Vec<TaeName>>;
+
 /// One run.
 struct Live<'a> {
     options: &'a LiveOptions,
@@ -316,14 +319,14 @@ impl Live<'_> {
     }
 
     /// Removes what dead runs left, and takes what is new from SHARED. Gives what the server need not copy.
-    async fn prepare(&mut self, making: &mut Making, warnings: &mut Vec<String>) -> Result<Vec<TaeName>> {
+    async fn prepare(&mut self, making: &mut Making, warnings: &mut Vec<String>) -> Result<Held> {
         let (_, stay) = self.stage.sweep().await.context(|| "look at the staging place")?;
         warnings.extend(stay.into_iter().map(|why| format!("what an earlier run left stays: {why}")));
         if self.options.full {
-            return Ok(Vec::new());
+            return Ok(Held::default());
         }
+        let mut held = Arc::new(making.held_by_parent(ahead::FOLDER).await);
         if let Some(shared) = &self.options.shared {
-            let held = making.held_objects(ahead::FOLDER).await?;
             let (place, runtime) = (shared.clone(), self.runtime.clone());
             let opened = blocking(move || {
                 let wanted = ahead::live_objects(&place, &runtime)?;
@@ -340,17 +343,21 @@ impl Live<'_> {
                     self.options.shared.as_ref().map(Place::display).unwrap_or_default()
                 ));
             }
-            let totals = making.store_ahead(Box::new(ahead::SharedObjects { shared, wanted, held })).await?;
+            let objects = ahead::SharedObjects { shared, wanted, held: Arc::clone(&held) };
+            let totals = making.store_ahead(Box::new(objects)).await?;
             (self.objects_ahead, self.bytes_ahead) = (totals.files, totals.bytes);
+            let all = Arc::make_mut(&mut held);
+            all.extend(making.held_ahead(ahead::FOLDER).await);
+            all.sort_unstable();
         }
-        making.held_objects(ahead::FOLDER).await
+        Ok(held)
     }
 
     async fn ask_and_commit(
         &mut self,
         client: &mut Client,
         making: Making,
-        held: Vec<TaeName>,
+        held: Held,
         warnings: Vec<String>,
     ) -> Result<LiveReport> {
         let base = making.parent_fact(facts::BACKUP_TS).and_then(|ts| Ts::parse(ts.as_bytes()));
@@ -362,8 +369,7 @@ impl Live<'_> {
         let staged = loop {
             attempts += 1;
             let attempt = format!("{}-{attempts}", making.token());
-            let held: &[TaeName] = if skip_by == SkipBy::Nothing { &[] } else { &held };
-            let asked = self.ask(client, &making, &attempt, skip_by, held, base);
+            let asked = self.ask(client, &making, &attempt, skip_by, &held, base);
             match making.while_alive(asked).await {
                 Ok(staged) => break staged,
                 Err(failed) if failed.again && attempts < ATTEMPTS && !self.monitor.cancelled() => {
@@ -395,7 +401,7 @@ impl Live<'_> {
         making: &Making,
         attempt: &str,
         skip_by: SkipBy,
-        held: &[TaeName],
+        held: &Held,
         base: Option<Ts>,
     ) -> Result<Staged, Failed> {
         let index_ts = base.unwrap_or(Ts { physical: self.clock.now().as_nanos(), logical: 0 });
@@ -412,7 +418,7 @@ impl Live<'_> {
             let begun = Instant::now();
             self.have_it_written(client, &statement).await?;
             let server_duration = begun.elapsed();
-            let arrived = self.verify(making, &place, held.to_vec()).await?;
+            let arrived = self.verify(making, &place, held).await?;
             Ok((arrived, server_duration))
         };
         match outcome.await {
@@ -453,9 +459,9 @@ impl Live<'_> {
     }
 
     /// Looks at everything that came, fetches what is missing where SHARED has it, and follows every checkpoint.
-    async fn verify(&mut self, making: &Making, place: &Place, held: Vec<TaeName>) -> Result<Arrived, Failed> {
+    async fn verify(&mut self, making: &Making, place: &Place, held: &Held) -> Result<Arrived, Failed> {
         self.monitor.event(Event::Begin { phase: Phase::Checking, bytes: 0, items: 0 });
-        let (stage, shared) = (place.clone(), self.options.shared.clone());
+        let (stage, shared, held) = (place.clone(), self.options.shared.clone(), Arc::clone(held));
         let (runtime, reader, monitor) = (self.runtime.clone(), making.reader(), Arc::clone(self.monitor));
         let done = tokio::task::spawn_blocking(move || {
             let mut arrived = arrived::read(&stage, &runtime, &held, &*monitor).map_err(Failed::maybe)?;

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::source::{
     BucketOptions, BucketSource, DirectoryOptions, DirectorySource, Source, StoreBucket, display_path,
 };
 use crate::store::{Folder, ObjectPath, Store, StoreOptions};
-use crate::tae::{FRAMING_PROBE_LEN, ReadAt, Unframed, looks_framed};
+use crate::tae::{ReadAt, logical};
 
 /// Objects of a bucket up to this are read with one request.
 const WHOLE_MOST: u64 = 8 << 20;
@@ -121,24 +121,13 @@ impl Place {
     /// Opens a file for its logical bytes: framing, where there is any, is verified and taken off. Blocks.
     pub(super) fn open_logical(&self, runtime: &Handle, name: &str) -> Result<Option<Box<dyn ReadAt>>> {
         let Some(file) = self.open(runtime, name)? else { return Ok(None) };
-        let mut first = vec![0; usize::try_from(file.len().min(FRAMING_PROBE_LEN as u64)).unwrap_or(0)];
-        file.read_exact_at(0, &mut first)?;
-        if looks_framed(&first, file.len()) {
-            return Ok(Some(Box::new(Unframed::new(file)?)));
-        }
-        Ok(Some(file))
+        logical(file).map(Some)
     }
 
     /// A whole small file, logical bytes. Blocks.
     pub(super) fn read(&self, runtime: &Handle, name: &str, len_max: u64) -> Result<Option<Vec<u8>>> {
         let Some(file) = self.open_logical(runtime, name)? else { return Ok(None) };
-        if file.len() > len_max {
-            let message = format!("read {name} in {}: {} bytes are more than it can have", self.display(), file.len());
-            return Err(Error::corrupt(message));
-        }
-        let mut bytes = vec![0; usize::try_from(file.len()).unwrap_or(0)];
-        file.read_exact_at(0, &mut bytes)?;
-        Ok(Some(bytes))
+        file.read_all(len_max).map(Some).context(|| format!("read {name} in {}", self.display()))
     }
 
     /// Writes a new small file; a directory is made where it needs one.

@@ -14,8 +14,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::SourceIdentity;
 use crate::manifest::order;
 use crate::matrixone::tree;
-use crate::source::{EntryKind, OpenFile, Skipped, Source, SourceDescription, SourceEntry, SourceFile, display_path};
-use crate::tae::{ReadAt, TaeName, physical_len};
+use crate::source::{
+    EntryKind, OpenFile, Skipped, Source, SourceDescription, SourceEntry, SourceFile, Unchanging, display_path,
+};
+use crate::tae::{TaeName, physical_len};
 
 /// Where a manifest keeps what `BACKUP` forgets.
 const UDF: &str = "udf";
@@ -48,7 +50,7 @@ fn file(path: Vec<u8>, size: u64) -> SourceEntry {
         mtime: Timestamp::default(),
         changed: Timestamp::default(),
         link_target: Vec::new(),
-        identity: SourceIdentity::from_bytes([0; 16]),
+        identity: SourceIdentity::UNKNOWN,
         sparse: false,
         link_count: 1,
     }
@@ -115,8 +117,7 @@ fn compare(a: &SourceEntry, b: &SourceEntry) -> std::cmp::Ordering {
 
 /// The lists that we put there ourselves, and what an interrupted write left, are no part of the backup.
 fn belongs(path: &[u8]) -> bool {
-    let is_index = path.starts_with(b"file_index_") && path.ends_with(b".idx");
-    !is_index && path != tree::FILE_LIST.as_bytes() && !path.ends_with(b".mofstemp")
+    !tree::is_request(path) && !path.ends_with(b".mofstemp")
 }
 
 /// Programs of user-defined functions: `BACKUP` leaves them out, and the catalogue goes on naming them.
@@ -192,7 +193,7 @@ struct LiveReader {
 
 impl OpenFile for LiveReader {
     fn open(&self, entry: &SourceEntry) -> Result<Box<dyn SourceFile>> {
-        let is_held = entry.identity == SourceIdentity::from_bytes([0; 16]);
+        let is_held = entry.identity == SourceIdentity::UNKNOWN;
         let Some(name) = self.names.get(&entry.path) else {
             if is_held {
                 let message = format!(
@@ -206,32 +207,13 @@ impl OpenFile for LiveReader {
         };
         let shared = self.shared.as_ref().and_then(|shared| shared.open(&self.runtime, name).transpose());
         match shared {
-            Some(file) => Ok(Box::new(SharedFile(file?))),
+            // Objects are written once; so are the programs of functions.
+            Some(file) => Ok(Box::new(Unchanging(file?))),
             None => {
                 let message = format!("read {name} in SHARED: it is gone; run the backup again");
                 Err(Error::new(ErrorKind::NotFound, message))
             }
         }
-    }
-}
-
-struct SharedFile(Box<dyn ReadAt>);
-
-impl SourceFile for SharedFile {
-    fn len(&self) -> u64 {
-        self.0.len()
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        let rest = self.0.len().saturating_sub(offset);
-        let len = buf.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
-        self.0.read_exact_at(offset, &mut buf[..len])?;
-        Ok(len)
-    }
-
-    fn verify_unchanged(&self) -> Result<bool> {
-        // Objects are written once; so are the programs of functions.
-        Ok(true)
     }
 }
 

@@ -132,7 +132,7 @@ pub(super) fn synthetic(path: &[u8]) -> Entry {
         mtime: Timestamp::default(),
         size: 0,
         hash: FileHash::from_bytes([0; 32]),
-        identity: SourceIdentity::from_bytes([0; 16]),
+        identity: SourceIdentity::UNKNOWN,
         link_target: Vec::new(),
         pieces: Pieces::NONE,
         extension: Vec::new(),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use everpack::clock::{Clock, SystemClock, Timestamp};
 use everpack::error::{Context, Error, ErrorKind, Result};
 use everpack::matrixone::client::Client;
-use everpack::matrixone::login::{Login, Secret};
+use everpack::matrixone::login::Login;
 use everpack::matrixone::sql::S3Target;
 use everpack::matrixone::tree::{MO_META, SHA256_SUFFIX, sha256};
 use everpack::ops::backup::BackupOptions;
@@ -22,7 +22,7 @@ use super::found::{BACKUP_META, BackupMeta, tag_of};
 use super::meta::{Catalogue, MetaLine, Record};
 use super::place::{BACKUP_TO, Keys, Place};
 use super::server;
-use crate::open::store_options;
+use crate::open::{keys_for_server, store_options};
 
 /// What the server is asked for.
 struct Request {
@@ -185,13 +185,11 @@ fn stage(env: &Env, place: &Place, keys: &Keys) -> Result<StageOptions> {
         Place::S3(s3) => {
             let options = place.options(keys, env.settings.virtual_host);
             let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-            let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-            let key = keys.id.clone().or_else(|| variable("AWS_ACCESS_KEY_ID"));
-            let secret = keys.secret.clone().or_else(|| variable("AWS_SECRET_ACCESS_KEY"));
+            let (access_key_id, secret_access_key) = keys_for_server(&options);
             let target = S3Target {
                 endpoint: options.endpoint.clone(),
-                access_key_id: key,
-                secret_access_key: secret.map(Secret::new),
+                access_key_id,
+                secret_access_key,
                 bucket: s3.bucket.clone(),
                 filepath: s3.filepath.trim_matches('/').to_owned(),
                 region: some(&s3.region),

@@ -6,19 +6,10 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::testing::data::captures;
 
-const VARIABLE: &str = "EVERPACK_TEST_DATA_UNPACKED";
 /// Enough for every shape of object, and over in seconds.
 const BYTES_MAX: usize = 24 << 20;
-
-#[allow(clippy::print_stderr, reason = "a test that was skipped says so")]
-fn data() -> Option<PathBuf> {
-    let found = std::env::var_os(VARIABLE).map(PathBuf::from).filter(|data| data.is_dir());
-    if found.is_none() {
-        eprintln!("skipped: {VARIABLE} names no directory of unpacked MatrixOne data");
-    }
-    found
-}
 
 fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).unwrap() {
@@ -32,7 +23,7 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
 
 #[test]
 fn real_objects_come_back_whatever_is_believed_of_them() {
-    let Some(data) = data() else { return };
+    let Some(data) = captures("real_objects_come_back_whatever_is_believed_of_them") else { return };
     let mut paths = Vec::new();
     files(&data.join("shop/full-1/tae"), &mut paths);
     paths.sort();

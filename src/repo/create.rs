@@ -40,6 +40,9 @@ pub struct OpenOptions {
     /// For tests: a rule of the log that is not kept, to show what it is for.
     #[doc(hidden)]
     pub without: Option<super::Rule>,
+    /// For tests: what a backup stored is published as soon as it is so many bytes of packs, so that small ones have checkpoints too.
+    #[doc(hidden)]
+    pub checkpoint_bytes: Option<u64>,
 }
 
 impl Repository {
@@ -142,6 +145,7 @@ impl Repository {
             chain,
             environment,
             without: options.without,
+            checkpoint_bytes: options.checkpoint_bytes,
             state: std::sync::RwLock::new(Arc::new(state)),
             index: tokio::sync::Mutex::new(None),
         };

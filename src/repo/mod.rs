@@ -91,6 +91,8 @@ struct Inner {
     environment: Environment,
     /// For tests: the one rule of the log that is not kept.
     without: Option<Rule>,
+    /// For tests: checkpoints of a backup that come sooner.
+    checkpoint_bytes: Option<u64>,
     state: RwLock<Arc<LogState>>,
     index: tokio::sync::Mutex<Option<Arc<Index>>>,
 }
@@ -159,6 +161,11 @@ impl Repository {
     /// True but in tests that show what a rule is for.
     pub(crate) fn keeps(&self, rule: Rule) -> bool {
         self.inner.without != Some(rule)
+    }
+
+    /// The bytes of stored packs at which a backup publishes them; for tests another number than the writer's own.
+    pub(crate) fn checkpoint_bytes(&self) -> Option<u64> {
+        self.inner.checkpoint_bytes
     }
 
     /// The state of the log as last read.

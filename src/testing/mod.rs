@@ -1,6 +1,7 @@
 //! Support for tests and benchmarks: not part of the public surface.
 
 pub mod data;
+pub mod fragments;
 pub mod fuzz;
 pub mod log;
 pub mod s3;

@@ -1,17 +1,19 @@
 //! Processes that die, replies that are lost, disks that are full: at every write, no backup is lost, none is doubled, and the next one works.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use everpack::error::{ErrorKind, Result};
-use everpack::id::ObjectHash;
+use everpack::id::{ChunkId, ObjectHash};
 use everpack::repo::{OpenOptions, Repository};
 use everpack::store::adapter::{Faults, Faulty};
 use everpack::store::{Store, StoredObject};
+use everpack::testing::fragments::live_fragments;
 
 use crate::made::{
-    Tree, assert_restores, assert_scrubs, back_up, back_up_with, bring_back, doomed, memory, open, quick, seeded,
-    small, tree_of, whole,
+    Tree, assert_restores, assert_scrubs, back_up, back_up_with, bring_back, doomed, memory, objects_of, open, quick,
+    seeded, small, store_of, tree_of, whole,
 };
 
 /// What one process does before it dies: an `init`, two backups, a restore. Remembers what it was told is safe.
@@ -181,4 +183,78 @@ async fn a_slow_store_that_fails_now_and_then_loses_nothing() {
         safe.push(back_up(&repository, "/data", &trees[trees.len() - 1]).await.unwrap().id);
         assert_eq!(assert_sound(&disk, &trees, &safe).await, trees.len(), "seed {seed}");
     }
+}
+
+/// A backup of this process publishes every pack as soon as it is stored.
+async fn open_with_checkpoints(store: &Store, seed: u64) -> Result<Repository> {
+    let options = OpenOptions { checkpoint_bytes: Some(1), ..OpenOptions::default() };
+    Repository::open(store.clone(), options, doomed(seed)).await
+}
+
+/// The chunks that the log's fragments name, by what a reader with no memory finds.
+async fn published(store: &Store) -> BTreeMap<ChunkId, u32> {
+    let repository = open(store, 900_000).await.unwrap();
+    live_fragments(&repository).await.unwrap().into_iter().flat_map(|(_, chunks)| chunks).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_first_backup_published_is_not_sent_again() {
+    // Packs are published between two files, so there are some, each about a pack.
+    let mut tree = tree_of(6, 70_000);
+    for n in 0..8 {
+        tree.insert(format!("c/{n}").into_bytes(), tree_of(60 + n, 70_000)[b"a/long".as_slice()].clone());
+    }
+    let empty = memory();
+    Repository::create(empty.clone(), &small(), seeded(1).0).await.unwrap();
+    let empty = objects_of(&empty).await;
+
+    // Undisturbed: what there is to send, and how many writes that takes.
+    let disk = store_of(&empty).await;
+    let (store, faulty) = Faulty::around(&disk, Faults::default());
+    let repository = open_with_checkpoints(&store, 2).await.unwrap();
+    let whole_report = back_up(&repository, "/data", &tree).await.unwrap();
+    let all = published(&disk).await;
+    assert_eq!(whole_report.chunks_new, all.len() as u64);
+    let fragments = live_fragments(&repository).await.unwrap().len();
+    assert!(fragments > 4, "{fragments} fragments: there was no checkpoint before the commit");
+
+    let (mut resumed, mut most_saved) = (0, 0);
+    for writes in 0..=faulty.writes() {
+        let disk = store_of(&empty).await;
+        let (store, faulty) = Faulty::around(&disk, Faults { writes_max: Some(writes), ..Faults::default() });
+        let repository = open_with_checkpoints(&store, 2).await.unwrap();
+        let died = back_up(&repository, "/data", &tree).await;
+        // Threads take turns as they like: a run with fewer checkpoints needs fewer writes.
+        assert!(died.is_ok() || faulty.has_crashed(), "after {writes} writes: {}", whole(&died.unwrap_err()));
+
+        let before = published(&disk).await;
+        let was_committed = !open(&disk, 3).await.unwrap().backups().is_empty();
+        let repository = open(&disk, 4).await.unwrap();
+        let report = back_up(&repository, "/data", &tree).await.unwrap_or_else(|error| panic!("{writes}: {error}"));
+        let fragments = live_fragments(&repository).await.unwrap();
+        let mut sent = 0;
+        let mut named: BTreeMap<ChunkId, u64> = BTreeMap::new();
+        for (id, _) in fragments.iter().flat_map(|(_, chunks)| chunks) {
+            *named.entry(*id).or_default() += 1;
+            sent += u64::from(!before.contains_key(id));
+        }
+        let twice = named.values().filter(|times| **times > 1).count();
+        assert_eq!(twice, 0, "after {writes} writes: {twice} chunks that a checkpoint names were stored again");
+        assert_eq!(report.chunks_new, sent, "after {writes} writes");
+        // The segments of both backups are the same, so all that there is was sent once.
+        assert_eq!(named.len(), all.len(), "after {writes} writes");
+        let saved: u64 = before.values().map(|len| u64::from(*len)).sum();
+        if was_committed {
+            assert_eq!(report.chunks_new, 0, "after {writes} writes");
+        } else if !before.is_empty() {
+            assert!(report.bytes_stored < whole_report.bytes_stored, "after {writes} writes: {report:?}");
+            resumed += 1;
+            most_saved = most_saved.max(saved);
+        }
+
+        let trees = if was_committed { vec![tree.clone(), tree.clone()] } else { vec![tree.clone()] };
+        assert_sound(&disk, &trees, &[report.id]).await;
+    }
+    let everything: u64 = all.values().map(|len| u64::from(*len)).sum();
+    assert!(resumed > 4 && most_saved * 2 > everything, "{resumed} runs resumed, at best from {most_saved} bytes");
 }

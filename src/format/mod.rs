@@ -23,4 +23,4 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use bytes::{Put, checksum};
+pub(crate) use bytes::{Fields, Put, checksum};

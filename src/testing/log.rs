@@ -1,10 +1,10 @@
 //! Says in the log what operators say, for tests of the protocol: the shortest way, without what a command asks first.
 
 use crate::error::Result;
-use crate::format::log_record::Record;
+use crate::format::log_record::{Purpose, Record};
 use crate::format::log_state::LogState;
 use crate::id::{ObjectHash, SessionId};
-use crate::repo::Repository;
+use crate::repo::{Repository, Session, SessionRequest};
 
 /// Forgets a backup if it is listed; true if it was.
 pub async fn forget(repository: &Repository, id: ObjectHash) -> Result<bool> {
@@ -37,4 +37,17 @@ pub async fn fence(repository: &Repository, session: SessionId) -> Result<()> {
 pub async fn retired_objects(repository: &Repository) -> Result<usize> {
     repository.refresh().await?;
     Ok(repository.state().retired.len())
+}
+
+/// Opens a session and leaves it open, as a process does that dies.
+pub async fn leave_open(repository: &Repository) -> Result<SessionId> {
+    Ok(Session::open(repository, SessionRequest::for_work(Purpose::Restore)).await?.id())
+}
+
+/// Says that a session is alive and leaves a remark, as long work and a person would.
+pub async fn refresh_and_note(repository: &Repository, text: &str) -> Result<()> {
+    let session = Session::open(repository, SessionRequest::for_work(Purpose::Scrub)).await?;
+    session.refresh().await?;
+    session.say(async |_: &LogState| Ok(vec![Record::Note { text: text.to_owned() }])).await?;
+    session.close().await
 }

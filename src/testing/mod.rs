@@ -3,6 +3,7 @@
 pub mod data;
 pub mod fragments;
 pub mod fuzz;
+pub mod later;
 pub mod log;
 pub mod s3;
 pub mod scale;

@@ -18,6 +18,7 @@ mod ledger;
 mod made;
 mod matrix;
 mod model;
+mod old_formats;
 mod prune;
 mod real_data;
 mod repair;

@@ -342,7 +342,8 @@ impl Planner<'_> {
 
     fn decide(&mut self, source: SourceEntry, before: Option<Entry>) -> Result<Decision> {
         if source.kind != EntryKind::File {
-            return Ok(Decision::Ready(plain_entry(source)));
+            let extension = before.filter(|before| self.is_same(&source, before)).map(|before| before.extension);
+            return Ok(Decision::Ready(Entry { extension: extension.unwrap_or_default(), ..plain_entry(source) }));
         }
         let before = before.filter(|before| before.kind == EntryKind::File);
         if let Some(before) = &before
@@ -381,6 +382,13 @@ impl Planner<'_> {
             entry.mtime = source.mtime;
         }
         Ok(Some(entry))
+    }
+
+    /// True if nothing happened to this directory or link since the parent: what a later release knows of it goes on with it.
+    fn is_same(&self, source: &SourceEntry, before: &Entry) -> bool {
+        let unknown = SourceIdentity::from_bytes([0; SourceIdentity::LEN]);
+        let is_same = before.kind == source.kind && before.identity == source.identity && source.identity != unknown;
+        is_same && !self.job.options.force && self.is_settled(source)
     }
 
     fn is_settled(&self, source: &SourceEntry) -> bool {

@@ -9,11 +9,23 @@ use everpack::testing::data::{captures, facts};
 use crate::support::{Node, Scene, assert_same, tree};
 
 /// Every captured tree, in the order in which they were made.
-fn trees(data: &Path) -> Vec<PathBuf> {
+pub fn trees(data: &Path) -> Vec<PathBuf> {
     let facts = facts(data);
     let trees = facts["trees"].as_object().unwrap().keys();
     let live = facts["live_shared"].as_object().unwrap().keys();
     trees.chain(live).map(|name| data.join(name)).filter(|path| path.is_dir()).collect()
+}
+
+/// The logical bytes of a file, taken out of their framing by the reader that works on a stream, where they are in one.
+pub fn unframed(stored: Vec<u8>) -> Vec<u8> {
+    if !looks_framed(&stored[..stored.len().min(2048)], stored.len() as u64) {
+        return stored;
+    }
+    let mut unframer = Unframer::new();
+    let mut logical = Vec::new();
+    unframer.feed(&stored, &mut logical).unwrap();
+    unframer.finish(&mut logical).unwrap();
+    logical
 }
 
 /// What is known of a tree alone: does a server restored from it find all that its checkpoints name?
@@ -112,16 +124,7 @@ async fn a_framed_night_restores_raw_and_a_raw_one_framed() {
     for (path, node) in tree(&framed) {
         let Node::File(..) = node else { continue };
         let name = std::str::from_utf8(&path).unwrap();
-        let stored = std::fs::read(framed.join(name)).unwrap();
-        let expected = if looks_framed(&stored[..stored.len().min(2048)], stored.len() as u64) {
-            let mut unframer = Unframer::new();
-            let mut logical = Vec::new();
-            unframer.feed(&stored, &mut logical).unwrap();
-            unframer.finish(&mut logical).unwrap();
-            logical
-        } else {
-            stored
-        };
+        let expected = unframed(std::fs::read(framed.join(name)).unwrap());
         assert!(std::fs::read(raw.join(name)).unwrap() == expected, "{name}");
     }
 

@@ -3,15 +3,19 @@
 //! The server is named by `EVERPACK_TEST_S3_ENDPOINT`, `_ACCESS_KEY`, `_SECRET_KEY` and `_BUCKET`
 //! (`tests/support/moto.sh start DIR` prints them); without these the tests say that they were skipped, unless
 //! `EVERPACK_REQUIRE` contains `s3`. Servers known to lie may be named too, by the same four with `EVERPACK_TEST_S3_RACY` (look
-//! first, write later) and `EVERPACK_TEST_S3_OVERWRITING` (ignores conditions) in front; the probe must find them out. `EVERPACK_TEST_SMALL_DISK` names a
-//! directory on a file system of its own with less than 64 MiB.
+//! first, write later) and `EVERPACK_TEST_S3_OVERWRITING` (ignores conditions) in front; the probe must find them out. Where `s3s-fs` or
+//! `garage` is on the path, one is started for that. `EVERPACK_TEST_SMALL_DISK` names a directory on a file system of its own with less than
+//! 64 MiB.
 
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::unwrap_used,
+    unreachable_pub,
     reason = "a test speaks to people and may fail"
 )]
+
+mod servers;
 
 use std::time::Instant;
 
@@ -115,6 +119,24 @@ async fn a_server_known_to_overwrite_is_found_out() {
     let Some(server) = s3::server("a server known to lie", "EVERPACK_TEST_S3_OVERWRITING") else { return };
     let abilities = probe(&open(&server, "overwriting")).await.unwrap();
     assert!(!abilities.create_only && !abilities.is_safe_for_sharing(), "{abilities:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3s_fs_is_found_to_race() {
+    let Some(started) = servers::s3s_fs("s3s_fs_is_found_to_race").await else { return };
+    let abilities = probe(&open(&started.server, "probe")).await.unwrap();
+    assert!(abilities.create_only && !abilities.create_race_safe, "{abilities:?}");
+    assert!(!abilities.is_safe_for_sharing() && abilities.is_usable(), "{abilities:?}");
+    store_suite::run_without_races(&open(&started.server, "suite")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garage_is_found_to_overwrite() {
+    let Some(started) = servers::garage("garage_is_found_to_overwrite").await else { return };
+    let abilities = probe(&open(&started.server, "probe")).await.unwrap();
+    assert!(!abilities.create_only && !abilities.create_race_safe, "{abilities:?}");
+    assert!(!abilities.is_safe_for_sharing() && abilities.is_usable(), "{abilities:?}");
+    store_suite::run_without_conditions(&open(&started.server, "suite")).await.unwrap();
 }
 
 #[tokio::test]

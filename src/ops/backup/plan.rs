@@ -342,7 +342,9 @@ impl Planner<'_> {
 
     fn decide(&mut self, source: SourceEntry, before: Option<Entry>) -> Result<Decision> {
         if source.kind != EntryKind::File {
-            let extension = before.filter(|before| self.is_same(&source, before)).map(|before| before.extension);
+            // What a later release knows of a directory or link goes on with it.
+            let same = before.filter(|before| !self.job.options.force && self.is_same(&source, before));
+            let extension = same.map(|before| before.extension);
             return Ok(Decision::Ready(Entry { extension: extension.unwrap_or_default(), ..plain_entry(source) }));
         }
         let before = before.filter(|before| before.kind == EntryKind::File);
@@ -365,11 +367,7 @@ impl Planner<'_> {
             Transform::None
         } else if stable && before.stable && source.size == physical_len(before.size) {
             Transform::DiskCrc
-        } else if !stable
-            && before.identity == source.identity
-            && before.identity != SourceIdentity::UNKNOWN
-            && self.is_settled(source)
-        {
+        } else if !stable && self.is_same(source, before) {
             before.transform
         } else {
             return Ok(None);
@@ -384,16 +382,11 @@ impl Planner<'_> {
         Ok(Some(entry))
     }
 
-    /// True if nothing happened to this directory or link since the parent: what a later release knows of it goes on with it.
+    /// True if nothing happened to this file, directory or link since the parent looked at it.
     fn is_same(&self, source: &SourceEntry, before: &Entry) -> bool {
-        let unknown = SourceIdentity::from_bytes([0; SourceIdentity::LEN]);
-        let is_same = before.kind == source.kind && before.identity == source.identity && source.identity != unknown;
-        is_same && !self.job.options.force && self.is_settled(source)
-    }
-
-    fn is_settled(&self, source: &SourceEntry) -> bool {
         let Some((_, parent)) = &self.job.parent else { return false };
-        parent.started.since(source.changed) > SETTLED
+        let is_known = before.identity == source.identity && before.identity != SourceIdentity::UNKNOWN;
+        is_known && before.kind == source.kind && parent.started.since(source.changed) > SETTLED
     }
 
     /// True if every chunk of the entry is in a pack that is there.

@@ -246,7 +246,6 @@ pub async fn plan(
     monitor: &Arc<dyn Monitor>,
 ) -> Result<StartPlan> {
     let act = || format!("restore {} for a server in {}", backup.id, directory.display());
-    keep_apart(repository.store().local_path(), directory)?;
     let opened = open(repository, backup, monitor).await?;
     let tree = Tree::find(repository, &opened.index, &opened.manifest, options.tree.as_deref()).await.context(act)?;
     let (reader, from, id) = (Arc::clone(&opened.reader), options.clone(), backup.id);
@@ -297,10 +296,13 @@ async fn run(
     let tree = &contents.tree;
     // Once more: time has passed since the plan.
     busy::refuse_if_used(places)?;
+    // Where it writes, which the server's settings may put anywhere; a repository beside that, in the server's directory, is no harm.
+    let written = places.ids.iter().filter_map(|ids| ids.path.parent()).chain([places.shared.path.as_path()]);
+    for directory in written {
+        keep_apart(repository.store().local_path(), directory)?;
+    }
     let owner = write::Owner::of(&places.directory, repository.environment().clock.now())?;
     owner.make_directories(&places.all_directories())?;
-    // Its settings may put SHARED anywhere.
-    keep_apart(repository.store().local_path(), &places.shared.path)?;
     let shared = Arc::new(Target::create(&places.shared.path, options.mode)?);
     let mut keys = tree.shared_keys();
     let in_shared = places.ids.iter().filter_map(|ids| ids.path.strip_prefix(&places.shared.path).ok());

@@ -87,6 +87,16 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
     (value.is_finite() && (0.0..9e18).contains(&value)).then_some(value as u64)
 }
 
+/// `1 file`, `2 files`, `0 directories`.
+pub fn plural(number: u64, one: &str) -> String {
+    let told = count(number);
+    match (number, one.strip_suffix('y')) {
+        (1, _) => format!("{told} {one}"),
+        (_, Some(stem)) => format!("{told} {stem}ies"),
+        _ => format!("{told} {one}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,5 +124,13 @@ mod tests {
         assert_eq!(duration(Duration::from_secs(3720)), "1h 02m");
         assert_eq!(count(12_345_678), "12,345,678");
         assert_eq!(count(12), "12");
+    }
+
+    #[test]
+    fn counts_have_their_words() {
+        assert_eq!(plural(1, "file"), "1 file");
+        assert_eq!(plural(1200, "file"), "1,200 files");
+        assert_eq!(plural(0, "directory"), "0 directories");
+        assert_eq!(plural(2, "log entry"), "2 log entries");
     }
 }

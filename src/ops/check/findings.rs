@@ -149,7 +149,7 @@ pub(super) mod heal {
     pub(in super::super) const HOLE: &str = "back up a tree that has it; to restore this one for a server, `everpack restore --matrixone` says what can be done";
     pub(in super::super) const STRAY: &str = "delete the stray object if you know what it is; everpack ignores it";
     pub(in super::super) const LEFTOVER: &str =
-        "delete the files whose names end in `#` and a number once nobody writes to the repository";
+        "nothing need be done: `everpack prune` removes these files (not the objects of that name without `#`)";
     pub(in super::super) const LOST_ENTRY: &str = "look for later log entries in a copy of the repository and bring them back; the packs \
          are never deleted until then";
 }

@@ -1,6 +1,7 @@
 //! Live packs against what the store lists, and stored objects that the log does not name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 
 use futures::TryStreamExt;
 
@@ -12,7 +13,7 @@ use crate::format::log_state::LogState;
 use crate::id::{ObjectKind, ObjectName, SessionId};
 use crate::index::Index;
 use crate::repo::Repository;
-use crate::store::{Folder, StoredObject};
+use crate::store::{Folder, Leftover, ObjectPath, StoredObject};
 use crate::units;
 
 /// Names given with a finding about many objects.
@@ -37,7 +38,8 @@ impl Objects {
 
     fn describe(&self) -> String {
         let more = if self.count > self.first.len() as u64 { ", …" } else { "" };
-        format!("{} objects ({}): {}{more}", self.count, units::bytes(self.bytes), self.first.join(", "))
+        let objects = units::plural(self.count, "object");
+        format!("{objects} ({}): {}{more}", units::bytes(self.bytes), self.first.join(", "))
     }
 }
 
@@ -144,15 +146,41 @@ fn report_unnamed(session: SessionId, objects: &Objects, state: &LogState, findi
     }
 }
 
-/// What interrupted writes left on a local disk.
+/// What interrupted writes left on a local disk. The files are named as they are: the object of the same name is another one, and whole.
 async fn report_leftovers(repository: &Repository, findings: &mut Findings) -> Result<()> {
-    let mut leftovers = Objects::default();
-    for leftover in repository.store().leftovers().await? {
-        leftovers.add(leftover.len, || leftover.object.to_string());
-    }
-    if leftovers.count > 0 {
-        let what = format!("begun and never finished: {}", leftovers.describe());
-        findings.add(Finding::new(Severity::Note, "left-overs of interrupted writes", what, heal::LEFTOVER));
-    }
+    let found = repository.store().leftovers().await?;
+    let Some(root) = repository.store().local_path().filter(|_| !found.is_empty()).map(Path::to_path_buf) else {
+        return Ok(());
+    };
+    let leftovers = crate::ops::blocking(move || Ok(name_leftovers(&root, &found))).await?;
+    let what = format!("begun and never finished: {}", leftovers.describe());
+    findings.add(Finding::new(Severity::Note, "left-overs of interrupted writes", what, heal::LEFTOVER));
     Ok(())
+}
+
+fn name_leftovers(root: &Path, found: &[Leftover]) -> Objects {
+    let mut leftovers = Objects::default();
+    let mut named = HashSet::new();
+    for leftover in found {
+        let object = ObjectPath::from(leftover.object.clone()).to_string();
+        leftovers.add(leftover.len, || {
+            // Several may be of one object: each has a number of its own.
+            let file = files_of(root, &object).into_iter().find(|file| named.insert(file.clone()));
+            file.unwrap_or_else(|| format!("{object}#… (gone now)"))
+        });
+    }
+    leftovers
+}
+
+/// The files beside an object that are called like it, with `#` and a number behind.
+fn files_of(root: &Path, object: &str) -> Vec<String> {
+    let (folder, name) = object.rsplit_once('/').unwrap_or(("", object));
+    // What cannot be listed any more has no names.
+    let entries = std::fs::read_dir(root.join(folder)).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let is_of = |file: &String| file.strip_prefix(name).is_some_and(|rest| rest.starts_with('#'));
+    let mut files: Vec<String> =
+        names.filter(is_of).map(|file| Path::new(folder).join(file)).map(|file| file.display().to_string()).collect();
+    files.sort();
+    files
 }

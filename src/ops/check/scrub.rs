@@ -29,7 +29,7 @@ use crate::pack::{PackScan, parse_table, table_range};
 use crate::progress::{Event, Monitor, Phase};
 use crate::repo::{Ledger, Repository};
 use crate::store::{Store, StoredObject};
-use crate::units::MIB;
+use crate::units::{MIB, plural};
 
 /// Packs up to this size are read at once.
 const WHOLE_MOST: u64 = 64 * MIB;
@@ -457,10 +457,11 @@ fn conclude(hash_fits: bool, bad: HashSet<ChunkId>, print: Print) -> Outcome {
     let what = match (hash_fits, bad.len()) {
         (true, 0) => return Outcome::Whole(print),
         (true, count) => {
-            format!("{count} chunks do not decode to what their ids say, although the pack is what its writer stored")
+            let chunks = plural(count as u64, "chunk");
+            format!("not what the ids say once decoded, although the pack is what its writer stored: {chunks}")
         }
         (false, 0) => "its bytes are not those of its name".to_owned(),
-        (false, count) => format!("its bytes are not those of its name: {count} chunks are damaged"),
+        (false, count) => format!("its bytes are not those of its name: damage in {}", plural(count as u64, "chunk")),
     };
     Outcome::Damaged(Damage { what, extent: Extent::Chunks(bad) })
 }

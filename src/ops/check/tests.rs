@@ -440,7 +440,8 @@ async fn packs_that_nobody_names_are_told_apart_by_their_session() {
     let stray = about(&report, "stray");
     assert!(stray.severity == Severity::Note && stray.what.contains("notes.txt"), "{stray:?}");
     let leftover = about(&report, "left-overs");
-    assert!(leftover.severity == Severity::Note && leftover.what.contains(&hash), "{leftover:?}");
+    assert!(leftover.severity == Severity::Note && leftover.what.contains(&format!("{name}#1")), "{leftover:?}");
+    assert!(leftover.heal.contains("everpack prune"), "{leftover:?}");
     assert_eq!(report.findings.len(), 4, "{:#?}", report.findings);
     assert_eq!(report.findings[0].severity, Severity::Error, "the worst first");
 }

@@ -110,7 +110,10 @@ impl Walked {
         odd.sort_unstable_by_key(|(id, _)| *id);
         for (id, entries) in odd {
             let first = entries.first().map_or_else(String::new, |(path, why)| format!("{path}: {why}"));
-            let what = format!("{} entries cannot be right; the first is {first}", entries.len());
+            let what = format!(
+                "{} cannot be right; the first is {first}",
+                crate::units::plural(entries.len() as u64, "entry")
+            );
             let finding = Finding::new(Severity::Error, format!("manifest segment {id}"), what, heal::SEGMENT);
             findings.add(finding.touching(take(Cause::Odd(id))));
         }

@@ -35,10 +35,24 @@ pub(crate) mod target;
 pub use prove::prove_lz4;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::ObjectHash;
+use crate::repo::{Manifest, Repository};
 
 /// Runs something slow and synchronous away from the runtime's threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))?
+}
+
+/// Reads the root object of a backup. If the log lists the backup and the object is not there, then the request is right and the repository
+/// is damaged.
+async fn listed_manifest(repository: &Repository, id: &ObjectHash) -> Result<Manifest> {
+    match repository.manifest(id).await {
+        Err(error) if error.kind() == ErrorKind::NotFound && repository.state().backups.contains_key(id) => {
+            let message = format!("backup {id}: the log lists it, and its manifest is missing");
+            Err(Error::with_source(ErrorKind::Corrupt, message, error))
+        }
+        read => read,
+    }
 }
 
 /// Durations in reports: seconds.

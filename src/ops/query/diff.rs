@@ -7,6 +7,7 @@ use crate::error::{Context, Result};
 use crate::format::manifest::SegmentRef;
 use crate::index::Index;
 use crate::manifest::order;
+use crate::ops::listed_manifest;
 use crate::repo::{BackupInfo, Entry, EntryKind, Repository};
 
 /// How an entry differs.
@@ -124,7 +125,7 @@ struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     async fn open(repository: &'a Repository, index: &'a Index, backup: &'a BackupInfo) -> Result<Self> {
-        let manifest = repository.manifest(&backup.id).await?;
+        let manifest = listed_manifest(repository, &backup.id).await?;
         Ok(Self { repository, index, backup, segments: manifest.segments.into(), entries: VecDeque::new() })
     }
 

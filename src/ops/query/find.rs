@@ -12,6 +12,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use crate::codec::FileHasher;
 use crate::error::{Context, Error, Result};
 use crate::id::{ChunkId, FileHash};
+use crate::ops::listed_manifest;
 use crate::repo::{BackupInfo, Entry, EntryKind, Repository};
 
 /// Segments read ahead.
@@ -33,7 +34,7 @@ pub async fn find(
     let mut read: HashSet<ChunkId> = HashSet::new();
     let mut versions: HashSet<FileHash> = HashSet::new();
     for backup in backups {
-        let manifest = repository.manifest(&backup.id).await?;
+        let manifest = listed_manifest(repository, &backup.id).await?;
         let new: Vec<_> = manifest.segments.into_iter().filter(|segment| read.insert(segment.chunk)).collect();
         let index = &index;
         let mut segments = stream::iter(new)

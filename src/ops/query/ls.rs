@@ -5,6 +5,7 @@ use crate::clock::Timestamp;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::manifest::SegmentRef;
 use crate::id::{FileHash, SourceIdentity};
+use crate::ops::listed_manifest;
 use crate::repo::{BackupInfo, Entry, EntryKind, FileFormat, Manifest, Pieces, Repository, Transform};
 use crate::source::display_path;
 
@@ -19,7 +20,7 @@ pub async fn ls(
     emit: &mut dyn FnMut(&Entry) -> Result<()>,
 ) -> Result<()> {
     let path = normal(path);
-    let manifest = repository.manifest(&backup.id).await?;
+    let manifest = listed_manifest(repository, &backup.id).await?;
     let index = repository.index().await?;
     let mut lister = Lister::new(path, recursive);
     for (at, segment) in manifest.segments.iter().enumerate() {

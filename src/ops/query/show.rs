@@ -3,6 +3,7 @@
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{LineageId, ObjectHash, SessionId};
+use crate::ops::listed_manifest;
 use crate::repo::{BackupInfo, Manifest, Repository, Totals};
 
 /// One backup.
@@ -54,7 +55,7 @@ pub struct Shown {
 
 /// Reads what is known of a backup.
 pub async fn show(repository: &Repository, backup: &BackupInfo) -> Result<Shown> {
-    let manifest: Manifest = repository.manifest(&backup.id).await?;
+    let manifest: Manifest = listed_manifest(repository, &backup.id).await?;
     let state = repository.state();
     let known = state.backups.get(&backup.id).ok_or_else(|| {
         Error::new(ErrorKind::NotFound, format!("show backup {}: the log does not know it", backup.id))

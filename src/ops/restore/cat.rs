@@ -9,6 +9,7 @@ use super::Framing;
 use super::publish::find_entry;
 use crate::codec::FileHasher;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::ops::listed_manifest;
 use crate::repo::{BackupInfo, ChunkCache, EntryKind, Repository, Transform, pieces_of};
 use crate::source::display_path;
 use crate::tae::Framer;
@@ -27,7 +28,7 @@ pub async fn cat(
     out: &mut (dyn Write + Send),
 ) -> Result<u64> {
     let index = repository.index().await?;
-    let manifest = repository.manifest(&backup.id).await?;
+    let manifest = listed_manifest(repository, &backup.id).await?;
     let name = display_path(path);
     let entry = find_entry(repository, &index, &manifest, path).await?;
     let entry = entry.filter(|entry| entry.kind == EntryKind::File).ok_or_else(|| {

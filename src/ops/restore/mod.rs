@@ -32,8 +32,9 @@ pub use super::target::TargetMode;
 use super::target::{Target, keep_apart};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log_record::Purpose;
+use crate::format::manifest::SegmentRef;
 use crate::id::ObjectHash;
-use crate::ops::blocking;
+use crate::ops::{blocking, listed_manifest};
 use crate::progress::{Event, Monitor, Phase};
 use crate::repo::{
     BackupInfo, Entry, EntryKind, EntryStream, Manifest, Repository, Session, SessionRequest, Transform,
@@ -126,8 +127,17 @@ pub struct RestoreReport {
     pub bytes_read: u64,
     /// Files that could not be restored, at most a thousand of them; none of them is in the target.
     pub damaged: Vec<DamagedFile>,
-    /// How many there were.
+    /// How many there were, with all entries of a part of the list that cannot be read.
     pub damaged_count: u64,
+    /// Parts of the list of files that cannot be read; each has one row in `damaged`.
+    #[serde(skip)]
+    pub parts_lost: u64,
+    /// Entries in them.
+    #[serde(skip)]
+    pub entries_lost: u64,
+    /// Paths and patterns that were asked for and are not in the backup; there is a remark about each.
+    #[serde(skip)]
+    pub not_found: Vec<String>,
     /// What else is worth knowing.
     pub remarks: Vec<String>,
     /// How long it took, seconds.
@@ -139,9 +149,11 @@ pub struct RestoreReport {
 const DAMAGED_NAMES: usize = 1000;
 
 impl RestoreReport {
-    pub(crate) fn new(id: ObjectHash) -> Self {
+    pub(crate) fn new(backup: &BackupInfo) -> Self {
+        let partial = "the backup is PARTIAL: files that could not be read when it was made are missing in it, or incomplete; it does not \
+                       record which";
         Self {
-            id,
+            id: backup.id,
             files: 0,
             directories: 0,
             symlinks: 0,
@@ -150,7 +162,10 @@ impl RestoreReport {
             bytes_read: 0,
             damaged: Vec::new(),
             damaged_count: 0,
-            remarks: Vec::new(),
+            parts_lost: 0,
+            entries_lost: 0,
+            not_found: Vec::new(),
+            remarks: Vec::from_iter(backup.summary.partial.then(|| partial.to_owned())),
             duration: Duration::ZERO,
         }
     }
@@ -160,6 +175,22 @@ impl RestoreReport {
         if self.damaged.len() < DAMAGED_NAMES {
             self.damaged.push(DamagedFile { path: display_path(path), message });
         }
+    }
+
+    /// A part of the list cannot be read: what it names is lost, whatever that is.
+    fn add_lost_part(&mut self, manifest: &Manifest, part: &SegmentRef, error: &Error) {
+        let first = display_path(&part.first_key);
+        let next = manifest.segments.iter().find(|segment| segment.first_key > part.first_key);
+        let last =
+            next.map_or_else(|| "the end".to_owned(), |next| format!("before {}", display_path(&next.first_key)));
+        let entries = crate::units::count(part.entry_count.into());
+        self.add_damaged(
+            b"(a part of the list of files)",
+            format!("{entries} entries, from {first} to {last}: {error}"),
+        );
+        self.damaged_count += u64::from(part.entry_count).saturating_sub(1);
+        self.parts_lost += 1;
+        self.entries_lost += u64::from(part.entry_count);
     }
 }
 
@@ -177,7 +208,7 @@ pub async fn restore(
     let begun = Instant::now();
     let selection = select::Selection::new(&options.paths, &options.globs)?;
     keep_apart(repository.store().local_path(), target)?;
-    let mut report = RestoreReport::new(backup.id);
+    let mut report = RestoreReport::new(backup);
     in_session(repository, &mut report, async |report| {
         run(repository, backup, target, &selection, options, &monitor, report).await
     })
@@ -227,7 +258,16 @@ async fn run(
     for (name, error) in &caught_up.rebuilt {
         report.remarks.push(format!("{name} could not be read ({error}); its chunks were found through pack tables"));
     }
-    let manifest = repository.manifest(&backup.id).await?;
+    let manifest = listed_manifest(repository, &backup.id).await?;
+    // Before anything is made: a mistyped path leaves no empty directory behind.
+    if !finds_something(repository, &index, &manifest, selection, monitor).await? {
+        let message = format!(
+            "backup {} holds nothing at {}; `everpack ls -R` shows what it holds",
+            backup.id,
+            selection.not_found().join(", ")
+        );
+        return Err(Error::new(ErrorKind::NotFound, message));
+    }
     let target = Arc::new(Target::create(target, options.mode)?);
     let (bytes, items) =
         if selection.is_everything() { (manifest.totals.bytes, manifest.totals.files) } else { (0, 0) };
@@ -240,12 +280,12 @@ async fn run(
     monitor.event(Event::Begin { phase: Phase::Restoring, bytes, items });
 
     let job = Job { repository, index: &index, manifest: &manifest, target: &target, options, monitor };
-    let selected = write_entries(&job, selection, None, report).await?;
-    if selected == 0 && !selection.is_everything() {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            "nothing in the backup is of that path or pattern; `everpack ls -R` shows what is",
-        ));
+    write_entries(&job, selection, None, report).await?;
+    if !selection.is_everything() {
+        report.not_found = selection.not_found();
+        let remarks =
+            report.not_found.iter().map(|name| format!("the backup holds nothing at {name}, which was asked for"));
+        report.remarks.extend(remarks);
     }
     if options.delete_extra && options.mode != TargetMode::New && selection.is_everything() {
         publish::remove_extra(repository, &index, &manifest, &target, report).await?;
@@ -253,6 +293,32 @@ async fn run(
     publish::finish(target, report).await?;
     monitor.event(Event::End { phase: Phase::Restoring });
     Ok(())
+}
+
+/// True if something of the backup is wanted, or may be: a part of its list that cannot be read is named by the restore itself.
+async fn finds_something(
+    repository: &Repository,
+    index: &Arc<crate::index::Index>,
+    manifest: &Manifest,
+    selection: &select::Selection,
+    monitor: &Arc<dyn Monitor>,
+) -> Result<bool> {
+    if selection.is_everything() {
+        return Ok(true);
+    }
+    let mut entries = EntryStream::of_segments(repository, index, selection.segments(manifest));
+    while let Some(segment) = entries.next().await {
+        if monitor.cancelled() {
+            return Err(Error::new(ErrorKind::Unavailable, "stopped on request before anything was written"));
+        }
+        match segment {
+            Ok(segment) if segment.iter().any(|entry| selection.wants(entry)) => return Ok(true),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Corrupt || error.kind() == ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
 }
 
 /// Says of each entry where and how it is written; `None` for one that is not.
@@ -295,13 +361,15 @@ async fn write_all(
     report: &mut RestoreReport,
 ) -> Result<u64> {
     let Job { repository, index, manifest, target, monitor, .. } = *job;
-    let mut entries = EntryStream::of_segments(repository, index, selection.segments(manifest));
+    let parts = selection.segments(manifest);
+    let mut entries = EntryStream::of_segments(repository, index, parts.clone());
     let mut selected: u64 = 0;
-    while let Some(segment) = entries.next().await {
+    for part in &parts {
+        let Some(segment) = entries.next().await else { break };
         let segment = match segment {
             Ok(segment) => segment,
             Err(error) if error.kind() == ErrorKind::Corrupt || error.kind() == ErrorKind::NotFound => {
-                report.add_damaged(b"(a part of the list of files)", error.to_string());
+                report.add_lost_part(manifest, part, &error);
                 continue;
             }
             Err(error) => return Err(error),

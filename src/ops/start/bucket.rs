@@ -95,7 +95,7 @@ pub async fn to_bucket(
     let contents = prepare(tree, &opened.reader, options).await.context(act)?;
     let there = already_there(store, &contents, options).await.context(act)?;
 
-    let mut report = RestoreReport::new(backup.id);
+    let mut report = RestoreReport::new(backup);
     restore::in_session(repository, &mut report, async |report| {
         run(repository, &opened, &contents, store, &there, &place, &monitor, report).await
     })

@@ -103,7 +103,7 @@ pub async fn export(
     let tree = Tree::find(repository, &opened.index, &opened.manifest, options.tree.as_deref()).await.context(act)?;
     let reader = Arc::clone(&opened.reader);
     let prepared = blocking(move || prepare(tree, &reader)).await.context(act)?;
-    let mut report = RestoreReport::new(backup.id);
+    let mut report = RestoreReport::new(backup);
     restore::in_session(repository, &mut report, async |report| {
         run(repository, &opened, &prepared, directory, options, &monitor, report).await
     })

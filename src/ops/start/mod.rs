@@ -31,6 +31,7 @@ pub use places::ServicePlace;
 use self::contents::{Contents, Tree, prepare};
 use self::places::Places;
 use super::closure::Reader;
+use super::listed_manifest;
 use super::restore::{self, DamagedFile, Job, RestoreOptions, RestoreReport, TargetMode};
 use super::target::{Target, keep_apart};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -230,7 +231,7 @@ struct Opened {
 async fn open(repository: &Repository, backup: &BackupInfo, monitor: &Arc<dyn Monitor>) -> Result<Opened> {
     monitor.event(Event::Begin { phase: Phase::Planning, bytes: 0, items: 0 });
     let index = repository.index().await?;
-    let manifest = repository.manifest(&backup.id).await?;
+    let manifest = listed_manifest(repository, &backup.id).await?;
     let reader = Arc::new(Reader::new(repository, &index, vec![manifest.clone()]));
     Ok(Opened { manifest, index, reader })
 }
@@ -266,7 +267,7 @@ pub async fn plan(
 /// Writes what was planned.
 pub async fn apply(repository: &Repository, plan: StartPlan, monitor: Arc<dyn Monitor>) -> Result<StartReport> {
     let begun = Instant::now();
-    let mut report = RestoreReport::new(plan.backup.id);
+    let mut report = RestoreReport::new(&plan.backup);
     let places =
         restore::in_session(repository, &mut report, async |report| run(repository, &plan, &monitor, report).await)
             .await?;

@@ -20,8 +20,10 @@ const LINE_EVERY: Duration = Duration::from_millis(500);
 /// The bar is drawn this often.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 
-const WITH_TOTAL: &str = "{prefix} {bar:16} {percent:>3}%  {wide_msg}";
-const WITHOUT_TOTAL: &str = "{prefix} {spinner}  {wide_msg}";
+/// Columns of the bar, with its ends.
+const BAR_COLUMNS: usize = 18;
+/// If the terminal does not say.
+const COLUMNS: usize = 80;
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,48 +219,99 @@ impl Progress {
         let Some(phase) = state.phase else { return };
         let bar = state.bar.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            bar.set_style(style(WITHOUT_TOTAL));
+            bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
         });
-        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let (bytes, total) = (get(&self.counts.bytes), get(&self.counts.total_bytes));
-        if total > 0 && bar.length().is_none() {
-            bar.set_style(style(WITH_TOTAL));
-        }
-        if total > 0 {
-            bar.set_length(total.max(bytes));
-        }
-        bar.set_prefix(phase.to_string());
-        bar.set_position(bytes);
-        bar.set_message(self.text(phase, state.begun.elapsed()));
+        // The last column stays free: some terminals go on to the next line with it.
+        bar.set_message(self.text(phase, state.begun.elapsed(), columns().saturating_sub(1)));
         bar.tick();
     }
 
-    /// `1.2 GiB of 4.0 GiB, 310 MiB/s, 9s left, 1,204 files, new 120 MiB, reused 1.1 GiB`.
-    fn text(&self, phase: Phase, elapsed: Duration) -> String {
+    /// `backing up [====>          ]  30%  1.2 of 4.0 GiB, 310 MiB/s, 9s left, new 120 MiB, reused 1.1 GiB, 1,204 files`.
+    ///
+    /// In a narrow terminal whole parts are missing, the last first; percentage and bar are there if there is room for them as well.
+    fn text(&self, phase: Phase, elapsed: Duration, columns: usize) -> String {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let (bytes, total, new) = (get(&self.counts.bytes), get(&self.counts.total_bytes), get(&self.counts.new_bytes));
         let items = get(&self.counts.items);
         if bytes == 0 && items == 0 {
-            return units::duration(elapsed);
+            return fit(&phase.to_string(), &[units::duration(elapsed)], columns).0;
         }
-        let mut text = units::bytes(bytes);
-        if total > 0 {
-            text.push_str(&format!(" of {}", units::bytes(total.max(bytes))));
-        }
-        text.push_str(&format!(", {}", units::rate(bytes, elapsed)));
-        if let Some(left) = time_left(bytes, total, elapsed) {
-            text.push_str(&format!(", {} left", units::duration(left)));
+        let mut parts = vec![so_far(bytes, total), units::rate(bytes, elapsed)];
+        parts.extend(time_left(bytes, total, elapsed).map(|left| format!("{} left", units::duration(left))));
+        if phase == Phase::BackingUp {
+            parts.push(format!("new {}", units::bytes(new)));
+            parts.push(format!("reused {}", units::bytes(bytes.saturating_sub(new))));
         }
         let word =
             if matches!(phase, Phase::Checking | Phase::Scrubbing | Phase::Replicating) { "object" } else { "file" };
-        text.push_str(&format!(", {}", plural(items, word)));
-        if phase == Phase::BackingUp {
-            let reused = bytes.saturating_sub(new);
-            text.push_str(&format!(", new {}, reused {}", units::bytes(new), units::bytes(reused)));
+        parts.push(plural(items, word));
+        let begin = phase.to_string();
+        let mut shown = (begin.clone(), false);
+        for begin in beginnings(&begin, bytes, total) {
+            shown = fit(&begin, &parts, columns);
+            if shown.1 {
+                break;
+            }
         }
-        text
+        shown.0
     }
+}
+
+/// What stands before the figures, the longest first; the last one is the phase alone.
+fn beginnings(phase: &str, bytes: u64, total: u64) -> Vec<String> {
+    let mut beginnings = Vec::new();
+    if total > 0 {
+        let done = bytes.min(total);
+        let percent = u128::from(done) * 100 / u128::from(total);
+        beginnings.push(format!("{phase} {} {percent:>3}% ", drawn(done, total)));
+        beginnings.push(format!("{phase} {percent:>3}% "));
+    }
+    beginnings.push(phase.to_owned());
+    beginnings
+}
+
+/// `[=====>          ]`.
+fn drawn(done: u64, total: u64) -> String {
+    let room = BAR_COLUMNS - 2;
+    let filled = u128::from(done) * room as u128 / u128::from(total.max(1));
+    let filled = usize::try_from(filled).unwrap_or(room).min(room);
+    let head = if filled < room { ">" } else { "" };
+    format!("[{:<room$}]", format!("{}{head}", "=".repeat(filled)))
+}
+
+/// As many of the parts as there are columns for, but always the first; and whether all of them are there.
+fn fit(begin: &str, parts: &[String], columns: usize) -> (String, bool) {
+    let mut text = begin.to_owned();
+    for (at, part) in parts.iter().enumerate() {
+        let between = if at == 0 { " " } else { ", " };
+        if at > 0 && text.chars().count() + between.len() + part.chars().count() > columns {
+            return (text, false);
+        }
+        text.push_str(between);
+        text.push_str(part);
+    }
+    let fits = text.chars().count() <= columns;
+    (text, fits)
+}
+
+/// `1.2 of 4.0 GiB`, `900 MiB of 4.0 GiB`; without a total `1.2 GiB`.
+fn so_far(bytes: u64, total: u64) -> String {
+    let done = units::bytes(bytes);
+    if total == 0 {
+        return done;
+    }
+    let total = units::bytes(total.max(bytes));
+    match (done.split_once(' '), total.split_once(' ')) {
+        (Some((number, unit)), Some((_, of))) if unit == of => format!("{number} of {total}"),
+        _ => format!("{done} of {total}"),
+    }
+}
+
+/// How wide the terminal is now.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
+    size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(COLUMNS)
 }
 
 /// Told only once it means something.
@@ -269,11 +322,6 @@ fn time_left(bytes: u64, total: u64, elapsed: Duration) -> Option<Duration> {
     #[allow(clippy::cast_precision_loss, reason = "shown to people")]
     let seconds = elapsed.as_secs_f64() * (total - bytes) as f64 / bytes as f64;
     Duration::try_from_secs_f64(seconds.ceil()).ok()
-}
-
-fn style(template: &str) -> ProgressStyle {
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    style.progress_chars("=> ")
 }
 
 impl Monitor for Progress {
@@ -336,11 +384,34 @@ mod tests {
         progress.advance(5, 5, 1);
         progress.event(Event::Begin { phase: Phase::BackingUp, bytes: 0, items: 0 });
         progress.advance(3 << 20, 1 << 20, 2);
-        let text = progress.text(Phase::BackingUp, Duration::from_secs(1));
-        assert_eq!(text, "3.0 MiB, 3.0 MiB/s, 2 files, new 1.0 MiB, reused 2.0 MiB");
+        let text = progress.text(Phase::BackingUp, Duration::from_secs(1), 100);
+        assert_eq!(text, "backing up 3.0 MiB, 3.0 MiB/s, new 1.0 MiB, reused 2.0 MiB, 2 files");
+    }
+
+    #[test]
+    fn whole_parts_are_dropped_until_it_fits() {
+        let progress = Progress::new(Show::Nothing);
+        progress.event(Event::Begin { phase: Phase::BackingUp, bytes: 0, items: 0 });
         progress.set_total(6 << 20, 4);
-        let text = progress.text(Phase::BackingUp, Duration::from_secs(1));
-        assert_eq!(text, "3.0 MiB of 6.0 MiB, 3.0 MiB/s, 1.0s left, 2 files, new 1.0 MiB, reused 2.0 MiB");
+        progress.advance(3 << 20, 1 << 20, 2);
+        let at = |columns| progress.text(Phase::BackingUp, Duration::from_secs(1), columns);
+        let figures = "3.0 of 6.0 MiB, 3.0 MiB/s, 1.0s left, new 1.0 MiB, reused 2.0 MiB, 2 files";
+        assert_eq!(at(120), format!("backing up [========>       ]  50%  {figures}"));
+        assert_eq!(at(99), format!("backing up  50%  {figures}"));
+        assert_eq!(at(86), format!("backing up {figures}"));
+        assert_eq!(at(79), "backing up 3.0 of 6.0 MiB, 3.0 MiB/s, 1.0s left, new 1.0 MiB, reused 2.0 MiB");
+        assert_eq!(at(39), "backing up 3.0 of 6.0 MiB, 3.0 MiB/s");
+        assert_eq!(at(10), "backing up 3.0 of 6.0 MiB", "the first part is always there");
+        for columns in 30..130 {
+            assert!(at(columns).chars().count() <= columns, "{columns}: {}", at(columns));
+        }
+    }
+
+    #[test]
+    fn a_bar_is_full_at_the_end_only() {
+        assert_eq!(drawn(0, 4), "[>               ]");
+        assert_eq!(drawn(2, 4), "[========>       ]");
+        assert_eq!(drawn(4, 4), "[================]");
     }
 
     #[test]

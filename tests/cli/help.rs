@@ -70,8 +70,30 @@ fn every_command_is_explained_with_an_example() {
         assert!((3..=14).contains(&lines), "{command}: {lines} lines");
     }
     let listed = overview.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    // mo_br explains itself in its own way.
-    assert_eq!(listed.count(), COMMANDS.len() + 1, "a command is not in this test");
+    // mo_br explains itself in its own way, and help is what this is.
+    assert_eq!(listed.count(), COMMANDS.len() + 2, "a command is not in this test");
+}
+
+/// What everybody types first.
+#[test]
+fn help_is_a_command_too() {
+    let place = Place::new();
+    assert_eq!(place.run(&["help"]).expect(0).out, place.run(&["--help"]).expect(0).out);
+    assert_eq!(place.run(&["help", "backup"]).expect(0).out, place.run(&["backup", "--help"]).expect(0).out);
+    place.run(&["help", "frobnicate"]).expect_error(1, &["frobnicate"]);
+}
+
+/// What needs no repository does not explain how a bucket is reached, and takes the options all the same.
+#[test]
+fn store_options_are_shown_where_there_is_a_store() {
+    let place = Place::new();
+    for command in ["tae", "bench", "completions", "man"] {
+        let help = place.run(&[command, "--help"]).expect(0).out;
+        assert!(!help.contains("--endpoint") && !help.contains("Store options"), "{help}");
+    }
+    assert!(place.run(&["list", "--help"]).expect(0).out.contains("--endpoint"));
+    place.run(&["man", "--endpoint", "http://127.0.0.1:1"]).expect(0);
+    place.run(&["--region", "here", "completions", "bash", "--allow-http"]).expect(0);
 }
 
 #[test]

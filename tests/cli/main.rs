@@ -1,5 +1,6 @@
 //! The command line, run as a user runs it: what it prints, where, and how it exits.
 //!
+//! - `advice`: what an error says to do next, and exit codes where the output is lost or somebody stops the work.
 //! - `help`: the help texts are committed beside this file and compared.
 //! - `json_page`: docs/guide/json.md against what `--json` prints.
 //! - `retention`: forget, unforget, hold, release.
@@ -11,6 +12,7 @@
 #[path = "../support/recorded/mod.rs"]
 mod recorded;
 
+mod advice;
 mod help;
 mod json_page;
 mod repair;

@@ -1,5 +1,6 @@
 //! A directory of its own for every test, and everpack run in it without anything of the user's.
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -62,6 +63,44 @@ impl Place {
         Ran::from(self.command(args).output().expect("everpack starts"))
     }
 
+    /// Runs it with a standard output that nobody reads.
+    pub(crate) fn run_unread(&self, args: &[&str]) -> Ran {
+        let mut child = self.command(args).spawn().expect("everpack starts");
+        drop(child.stdout.take());
+        Ran::from(child.wait_with_output().expect("everpack ends"))
+    }
+
+    /// Runs it with `--json`, and asks it to stop when its progress has a line with this word.
+    pub(crate) fn run_stopped_at(&self, word: &str, args: &[&str]) -> Ran {
+        let mut child = self.command(&[&["--json"], args].concat()).spawn().expect("everpack starts");
+        let mut progress = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut err = String::new();
+        let mut seen = 0;
+        while !err[seen..].contains(word) {
+            seen = err.len();
+            assert!(progress.read_line(&mut err).expect("progress") > 0, "it ended before {word}: {err}");
+        }
+        let child_id = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(child_id, rustix::process::Signal::TERM).expect("it still runs");
+        progress.read_to_string(&mut err).expect("the rest");
+        let ran = Ran::from(child.wait_with_output().expect("everpack ends"));
+        Ran { err, ..ran }
+    }
+
+    /// Every object of the repository below a folder of it.
+    pub(crate) fn objects(&self, folder: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.path("repo").join(folder)];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() { folders.push(path) } else { found.push(path) }
+            }
+        }
+        found.sort();
+        found
+    }
+
     /// Runs it, with `--json`, and reads the document.
     pub(crate) fn json(&self, args: &[&str]) -> serde_json::Value {
         let ran = self.run(&[&["--json"], args].concat()).expect(0);
@@ -99,6 +138,15 @@ impl Ran {
         }
         self
     }
+}
+
+/// Changes one byte in the middle of a file.
+pub(crate) fn flip_middle(path: &Path) {
+    let mut bytes = std::fs::read(path).expect("read it");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::remove_file(path).expect("it may be read-only");
+    std::fs::write(path, bytes).expect("write it");
 }
 
 /// Bytes that look like text and do not repeat.

@@ -52,6 +52,13 @@ fn a_hole_and_a_lost_base_and_flipped_bytes_are_told() {
     let name = object.file_name().unwrap().to_str().unwrap();
     let ran = check(&place, &place.path("flipped")).expect_error(&[name, "SHA-256"]);
     assert!(ran.out.contains(&format!("check: tae/{name} FAILED: its SHA-256 is")), "{}", ran.out);
+    // The same with an output that nobody reads: damage is no success for that.
+    let words = ["check", "--backup_dir", "filesystem", "--backup_path", &place.text("flipped")];
+    let mut child = place.command("./mo_br", &words).spawn().unwrap();
+    drop(child.stdout.take());
+    let unread = child.wait_with_output().unwrap();
+    assert_eq!(unread.status.code(), Some(1));
+    assert!(String::from_utf8(unread.stderr).unwrap().contains("SHA-256"));
     std::fs::remove_file(place.path("flipped/mo_meta")).unwrap();
     check(&place, &place.path("flipped")).expect_error(&["did not finish"]);
 }

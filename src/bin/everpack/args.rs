@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
 use everpack::ops::restore::Framing;
 use everpack::units::{MIB, parse_bytes};
 
@@ -31,7 +31,7 @@ stored once, so a nightly backup costs what is new; every backup restores by its
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 done with findings (damage), 3 done in part, 4 busy, 5 wrong key.
 Options may also be set in everpack.toml (keys are the long option names, a table per command) and in the environment.
-`everpack COMMAND --help` explains a command with an example.";
+`everpack COMMAND --help` (or `everpack help COMMAND`) explains a command with an example.";
 
 /// The repository if nobody names one.
 pub(crate) const DEFAULT_REPO: &str = "./everpack-repo";
@@ -39,17 +39,26 @@ pub(crate) const DEFAULT_REPO: &str = "./everpack-repo";
 /// A deduplicating backup store for MatrixOne and other files.
 #[derive(Debug, Parser)]
 #[command(name = "everpack", version, long_about = LONG_ABOUT, after_help = AFTER_HELP)]
-#[command(
-    max_term_width = 100,
-    disable_help_subcommand = true,
-    subcommand_required = true,
-    arg_required_else_help = true
-)]
+#[command(max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) globals: Globals,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Commands that need no repository: how one is reached is taken there as everywhere, and not explained.
+const WITHOUT_REPOSITORY: [&str; 4] = ["tae", "bench", "completions", "man"];
+const STORE_OPTIONS: &str = "Store options";
+
+/// The command line, as it is read and explained.
+pub(crate) fn command() -> clap::Command {
+    let command = Cli::command();
+    let store = command.get_arguments().filter(|arg| arg.get_help_heading() == Some(STORE_OPTIONS));
+    let hidden: Vec<Arg> = store.map(|arg| arg.clone().hide(true)).collect();
+    WITHOUT_REPOSITORY
+        .iter()
+        .fold(command, |command, name| command.mut_subcommand(name, |own| own.args(hidden.clone())))
 }
 
 /// Options that every command takes.
@@ -88,7 +97,7 @@ pub(crate) struct Globals {
 
 /// How a bucket is reached.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Store options")]
+#[command(next_help_heading = STORE_OPTIONS)]
 pub(crate) struct StoreArgs {
     /// The server of a bucket that is not the cloud's own.
     #[arg(long, global = true, value_name = "URL", env = "EVERPACK_S3_ENDPOINT", hide_env_values = true)]
@@ -183,6 +192,11 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     parse_bytes(text).ok_or_else(|| "expected a size such as 64K, 32M or 1.5G".to_owned())
 }
 
+/// The name of a lineage, or a tag.
+pub(crate) fn parse_name(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("a name cannot be empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
 fn parse_memory(text: &str) -> Result<u64, String> {
     let size = parse_size(text)?;
     if size < 64 * MIB { Err("at least 64M are needed".to_owned()) } else { Ok(size) }
@@ -217,13 +231,11 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

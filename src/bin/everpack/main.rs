@@ -65,7 +65,7 @@ fn run(context: &Context, cli: Cli) -> Result<Exit> {
     let outcome = runtime.block_on(async {
         signals::listen(&context.progress)?;
         let exit = commands::run(context, cli.command).await?;
-        context.output.flush()?;
+        output::unread_is_fine(context.output.flush())?;
         Ok(exit)
     });
     // Whatever still runs in the background has nothing left to say.

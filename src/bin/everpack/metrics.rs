@@ -11,6 +11,8 @@ use everpack::clock::{Clock, SystemClock};
 use everpack::error::{Context, Result};
 use everpack::source::display_path;
 
+use crate::errors::{Act, Doing};
+
 /// One gauge.
 pub(crate) struct Gauge {
     name: &'static str,
@@ -38,11 +40,11 @@ pub(crate) fn write(path: &Path, command: &str, labels: &[(&str, &str)], mut gau
     let before = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(error).context(name),
+        Err(error) => return Err(error).context(name).doing(Act::Write),
     };
     let mut text = without(&before, &format!("everpack_{command}_"));
     text.push_str(&render(command, labels, &gauges));
-    replace(path, text.as_bytes()).context(name)
+    replace(path, text.as_bytes()).context(name).doing(Act::Write)
 }
 
 /// The lines that are not about metrics of this prefix.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use everpack::clock::{Clock, SystemClock};
 use everpack::entropy::SystemEntropy;
 use everpack::error::{Error, ErrorKind, Result};
+use everpack::id::ObjectHash;
 use everpack::matrixone::login::Secret;
 use everpack::progress::{Event, Monitor};
-use everpack::repo::{Environment, OpenOptions, Process, Repository};
+use everpack::repo::{BackupInfo, Environment, OpenOptions, Process, Repository};
 use everpack::source::{
     BucketOptions, BucketSource, DirectoryOptions, DirectorySource, EntryKind, Source, StoreBucket, display_path,
 };
@@ -19,6 +20,7 @@ use crate::SharedProgress;
 use crate::args::{Globals, StoreArgs};
 use crate::commands::Context;
 use crate::commands::backup::SourceArgs;
+use crate::errors::{Act, Doing};
 use crate::settings::user_directory;
 
 /// How the repository's store is reached.
@@ -29,14 +31,15 @@ pub(crate) fn store_options(globals: &Globals) -> StoreOptions {
 
 /// Opens the place of the repository, whether there is one in it or not.
 pub(crate) fn open_store(globals: &Globals) -> Result<Store> {
-    match Store::open(&globals.repo, &store_options(globals)) {
+    let opened = match Store::open(&globals.repo, &store_options(globals)) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let repo = display_path(globals.repo.as_bytes());
             let message = format!("open the repository {repo}: there is none; `everpack init -r {repo}` makes one");
             Err(Error::new(ErrorKind::NotFound, message))
         }
         opened => opened,
-    }
+    };
+    opened.doing(Act::Open)
 }
 
 /// The same, but makes the directory if there is none.
@@ -47,7 +50,18 @@ pub(crate) fn create_store(globals: &Globals) -> Result<Store> {
 /// Opens the repository.
 pub(crate) async fn open_repository(globals: &Globals) -> Result<Repository> {
     let store = open_store(globals)?;
-    Repository::open(store, OpenOptions::default(), environment(globals)).await
+    Repository::open(store, OpenOptions::default(), environment(globals)).await.doing(Act::Open)
+}
+
+/// A backup by id, by the first digits of one, or `latest`.
+pub(crate) fn find_backup(repository: &Repository, spec: &str) -> Result<BackupInfo> {
+    repository.find_backup(spec).doing(Act::Find)
+}
+
+/// The same for several, forgotten ones included.
+pub(crate) fn find_any_backups(repository: &Repository, specs: &[String]) -> Result<Vec<ObjectHash>> {
+    let found = specs.iter().map(|spec| Ok(repository.find_any_backup(spec)?.id));
+    found.collect::<Result<_>>().doing(Act::Find)
 }
 
 /// Opens the repository for a command that writes, and says so if nothing but care keeps two of them apart.

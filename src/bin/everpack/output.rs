@@ -1,19 +1,47 @@
 //! What goes to standard output: tables and text for people, one JSON document for programs. And lines on standard error.
 
 use std::io::{BufWriter, IsTerminal, Stdout, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use comfy_table::{CellAlignment, Table, presets};
 use everpack::error::{Error, Result};
+pub(crate) use everpack::units::plural;
 use serde::Serialize;
 
-/// Whoever read our output has gone; the program ends quietly then.
-static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
+/// Why standard output could not be written. It stays in the chain of causes, so that whoever ends the program knows whose fault it was.
+#[derive(Debug)]
+struct OutputLost(std::io::Error);
 
-/// True once standard output is a pipe that nobody reads any more.
-pub(crate) fn stdout_is_closed() -> bool {
-    STDOUT_CLOSED.load(Ordering::Relaxed)
+impl std::fmt::Display for OutputLost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for OutputLost {}
+
+/// What went wrong with standard output, if that is what the error is about.
+pub(crate) fn output_lost(error: &Error) -> Option<std::io::ErrorKind> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(at) = cause {
+        if let Some(lost) = at.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref)
+            && let Some(OutputLost(error)) = lost.downcast_ref()
+        {
+            return Some(error.kind());
+        }
+        cause = at.source();
+    }
+    None
+}
+
+/// True if standard output is a pipe that nobody reads any more: whoever read it has what it wanted.
+pub(crate) fn reader_is_gone(error: &Error) -> bool {
+    output_lost(error) == Some(std::io::ErrorKind::BrokenPipe)
+}
+
+/// The same, but that nobody reads the output is no failure: what the command did counts, and its exit code.
+pub(crate) fn unread_is_fine(written: Result<()>) -> Result<()> {
+    written.or_else(|error| if reader_is_gone(&error) { Ok(()) } else { Err(error) })
 }
 
 /// Standard output, buffered.
@@ -23,23 +51,21 @@ pub(crate) struct Output {
     out: Mutex<BufWriter<Watched>>,
 }
 
-/// Standard output that remembers when it was closed.
+/// Standard output whose errors are known as its own.
 struct Watched(Stdout);
 
 impl Write for Watched {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.write(bytes).inspect_err(note)
+        self.0.write(bytes).map_err(own)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.0.flush().inspect_err(note)
+        self.0.flush().map_err(own)
     }
 }
 
-fn note(error: &std::io::Error) {
-    if error.kind() == std::io::ErrorKind::BrokenPipe {
-        STDOUT_CLOSED.store(true, Ordering::Relaxed);
-    }
+fn own(error: std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), OutputLost(error))
 }
 
 fn failed(error: std::io::Error) -> Error {
@@ -65,33 +91,29 @@ impl Output {
         self.lock().write_all(bytes).map_err(failed)
     }
 
-    /// A report: what a command says of what it did. The document always comes, the text unless quiet.
+    /// A report: what a command says of what it did. The document always comes, the text unless quiet. It is written at once, so that an
+    /// error tells of the report and not of what came before it.
     pub(crate) fn report<T: Serialize>(&self, document: &T, text: impl FnOnce() -> String) -> Result<()> {
-        if self.json {
-            return self.document(document);
-        }
-        if self.quiet {
-            return Ok(());
-        }
-        self.raw(text().as_bytes())
+        if self.quiet && !self.json { Ok(()) } else { self.answer(document, text) }
     }
 
     /// What was asked for: as a document or as text, quiet or not.
     pub(crate) fn answer<T: Serialize>(&self, document: &T, text: impl FnOnce() -> String) -> Result<()> {
-        if self.json { self.document(document) } else { self.raw(text().as_bytes()) }
+        let written = if self.json { self.document(document) } else { self.raw(text().as_bytes()) };
+        unread_is_fine(written.and_then(|()| self.flush()))
     }
 
     /// One JSON document.
-    pub(crate) fn document<T: Serialize>(&self, document: &T) -> Result<()> {
+    fn document<T: Serialize>(&self, document: &T) -> Result<()> {
         let mut out = self.lock();
         let written = serde_json::to_writer_pretty(&mut *out, document);
         written.map_err(std::io::Error::from).and_then(|()| out.write_all(b"\n")).map_err(failed)
     }
 
-    /// Begins a document that is one long list.
-    pub(crate) fn list(&self) -> Result<List<'_>> {
-        self.raw(b"[")?;
-        Ok(List { output: self, first: true })
+    /// A document that is one long list. Nothing is written before its first element, or its end: a command that fails first leaves no
+    /// half of a document.
+    pub(crate) fn list(&self) -> List<'_> {
+        List { output: self, first: true }
     }
 
     /// Writes out what is buffered.
@@ -109,13 +131,13 @@ pub(crate) struct List<'a> {
 impl List<'_> {
     pub(crate) fn push<T: Serialize>(&mut self, element: &T) -> Result<()> {
         let text = serde_json::to_string(element).map_err(|error| failed(error.into()))?;
-        self.output.raw(if self.first { b"\n  " } else { b",\n  " })?;
+        self.output.raw(if self.first { b"[\n  " } else { b",\n  " })?;
         self.first = false;
         self.output.raw(text.as_bytes())
     }
 
     pub(crate) fn end(self) -> Result<()> {
-        self.output.raw(if self.first { b"]\n" } else { b"\n]\n" })
+        self.output.raw(if self.first { b"[]\n" } else { b"\n]\n" })
     }
 }
 
@@ -188,14 +210,32 @@ pub(crate) fn one_line(text: &str) -> String {
     })
 }
 
-/// `1 file`, `2 files`.
-pub(crate) fn plural(count: u64, one: &str) -> String {
-    let number = everpack::units::count(count);
-    match (count, one.strip_suffix('y')) {
-        (1, _) => format!("{number} {one}"),
-        (_, Some(stem)) => format!("{number} {stem}ies"),
-        _ => format!("{number} {one}s"),
+/// Text in lines of at most so many characters, the second and later ones indented. A longer word has a line of its own.
+pub(crate) fn wrap(text: &str, width: usize, indent: &str) -> String {
+    let mut wrapped = String::new();
+    let mut at = 0;
+    for (number, word) in text.split(' ').enumerate() {
+        let len = word.chars().count();
+        if at > 0 && at + 1 + len > width {
+            wrapped.push('\n');
+            wrapped.push_str(indent);
+            at = indent.len();
+        } else if number > 0 {
+            wrapped.push(' ');
+            at += 1;
+        }
+        wrapped.push_str(word);
+        at += len;
     }
+    wrapped
+}
+
+/// A mail or a file: lines should not be longer.
+pub(crate) const LINE_MOST: usize = 100;
+
+/// True if tables are as wide as the terminal that shows them.
+pub(crate) fn stdout_is_terminal() -> bool {
+    std::io::stdout().is_terminal()
 }
 
 /// True if progress bars make sense.
@@ -221,10 +261,11 @@ mod tests {
     }
 
     #[test]
-    fn counts_have_their_words() {
-        assert_eq!(plural(1, "file"), "1 file");
-        assert_eq!(plural(1200, "file"), "1,200 files");
-        assert_eq!(plural(0, "directory"), "0 directories");
-        assert_eq!(plural(2, "log entry"), "2 log entries");
+    fn long_text_is_wrapped_between_words() {
+        assert_eq!(wrap("one two three", 20, "  "), "one two three");
+        assert_eq!(wrap("one two three", 8, "  "), "one two\n  three");
+        assert_eq!(wrap("a-very-long-word b", 5, "  "), "a-very-long-word\n  b");
+        assert_eq!(wrap("  set in", 20, "  "), "  set in");
+        assert_eq!(wrap("", 5, "  "), "");
     }
 }

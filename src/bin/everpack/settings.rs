@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, FromArgMatches};
 use everpack::error::{Context, Error, Result};
 use everpack::source::display_path;
 use toml::{Table, Value};
 
-use crate::args::Cli;
+use crate::args::{Cli, command};
 use crate::errors;
 
 /// Options that make no sense in a file.
@@ -41,7 +41,7 @@ impl Stop {
 /// Reads the command line, environment and settings file.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Stop> {
     let mut args: Vec<OsString> = args.into_iter().collect();
-    let command = Cli::command();
+    let command = command();
     let given = command.clone().try_get_matches_from(&args).map_err(Stop::Usage)?;
     if let Some(file) = find_file(&given).map_err(Stop::Settings)? {
         let name = display_path(file.as_os_str().as_encoded_bytes());
@@ -177,7 +177,7 @@ mod tests {
 
     /// What a line and a file give together.
     fn typed_by(line: &[&str], file: &str) -> Result<Vec<String>> {
-        let command = Cli::command();
+        let command = command();
         let given = command.clone().try_get_matches_from(line).expect("the line is right");
         let typed = from_table(&command, &given, &file.parse().expect("valid TOML"))?;
         Ok(typed.into_iter().map(|arg| arg.into_string().unwrap()).collect())

@@ -12,7 +12,7 @@ use everpack::units;
 
 use super::live::MatrixOneArgs;
 use super::{Context, live};
-use crate::args::{Globals, ValidateArg, parse_duration};
+use crate::args::{Globals, ValidateArg, parse_duration, parse_name};
 use crate::errors::Exit;
 use crate::metrics::{self, gauge, gauge_f64};
 use crate::open::{count_source, open_source, open_to_write, store_options};
@@ -37,10 +37,10 @@ pub(crate) struct BackupArgs {
     #[command(flatten)]
     source: SourceArgs,
     /// The series it belongs to [default: that of the newest backup with the same objects, else host and path].
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
     lineage: Option<String>,
     /// A word to keep with the backup; may be given several times.
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", value_parser = parse_name)]
     tag: Vec<String>,
     /// Make the backup although some files cannot be read; they are named (exit code 3).
     #[arg(long)]
@@ -124,10 +124,10 @@ pub(crate) async fn run(context: &Context, args: BackupArgs) -> Result<Exit> {
     }
     let report = backup::backup(&repository, source, &options, monitor).await?;
     context.progress.close();
-    context.output.report(&report, || text(context, &report))?;
+    let complete = || format!("backup {} is complete, but", context.short(&report.id));
+    context.output.report(&report, || text(context, &report)).context(complete)?;
     if let Some(file) = &context.globals.metrics {
-        write_metrics(file, &repository.location(), &report)
-            .context(|| format!("backup {} is complete, but", context.short(&report.id)))?;
+        write_metrics(file, &repository.location(), &report).context(complete)?;
     }
     Ok(exit(&report))
 }

@@ -9,7 +9,7 @@ use everpack::ops::restore;
 use super::Context;
 use crate::args::FramingArg;
 use crate::errors::Exit;
-use crate::open::open_repository;
+use crate::open::{find_backup, open_repository};
 use crate::output::stdout_writer;
 
 const LONG_ABOUT: &str = "\
@@ -34,7 +34,7 @@ pub(crate) struct CatArgs {
 
 pub(crate) async fn run(context: &Context, args: CatArgs) -> Result<Exit> {
     let repository = open_repository(&context.globals).await?;
-    let backup = repository.find_backup(&args.backup)?;
+    let backup = find_backup(&repository, &args.backup)?;
     let mut out = stdout_writer();
     let path = args.path.as_bytes();
     let path = path.strip_prefix(b"./").or_else(|| path.strip_prefix(b"/")).unwrap_or(path);

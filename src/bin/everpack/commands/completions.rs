@@ -1,11 +1,10 @@
 //! `completions`: what a shell needs to complete command lines.
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 use everpack::error::Result;
 
 use super::Context;
-use crate::args::Cli;
+use crate::args;
 use crate::errors::Exit;
 
 const LONG_ABOUT: &str = "\
@@ -24,9 +23,11 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(crate) fn run(context: &Context, args: CompletionsArgs) -> Result<Exit> {
+pub(crate) fn run(context: &Context, wanted: CompletionsArgs) -> Result<Exit> {
     let mut text = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "everpack", &mut text);
+    // `help COMMAND` would bring every command a second time.
+    let mut command = args::command().disable_help_subcommand(true);
+    clap_complete::generate(wanted.shell, &mut command, "everpack", &mut text);
     context.output.raw(&text)?;
     Ok(Exit::Done)
 }

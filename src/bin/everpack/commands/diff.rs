@@ -9,7 +9,7 @@ use everpack::units;
 use super::Context;
 use super::entry::{EntryView, name};
 use crate::errors::Exit;
-use crate::open::open_repository;
+use crate::open::{find_backup, open_repository};
 use crate::output::FirstError;
 
 const LONG_ABOUT: &str = "\
@@ -48,11 +48,11 @@ struct Counts {
 
 pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Exit> {
     let repository = open_repository(&context.globals).await?;
-    let (before, after) = (repository.find_backup(&args.before)?, repository.find_backup(&args.after)?);
+    let (before, after) = (find_backup(&repository, &args.before)?, find_backup(&repository, &args.after)?);
     let output = &context.output;
     let mut shown = FirstError::default();
     if context.json {
-        let mut list = output.list()?;
+        let mut list = output.list();
         let mut show = |difference: Difference| shown.then(|| list.push(&view(&difference)));
         query::diff(&repository, &before, &after, &mut show).await?;
         shown.into_result()?;

@@ -9,7 +9,7 @@ use everpack::units;
 use super::Context;
 use super::entry::{EntryView, name};
 use crate::errors::Exit;
-use crate::open::open_repository;
+use crate::open::{find_backup, open_repository};
 use crate::output::FirstError;
 
 const LONG_ABOUT: &str = "\
@@ -42,12 +42,12 @@ pub(crate) async fn run(context: &Context, args: FindArgs) -> Result<Exit> {
     let repository = open_repository(&context.globals).await?;
     let backups = match args.backup.as_slice() {
         [] => repository.backups(),
-        specs => specs.iter().map(|spec| repository.find_backup(spec)).collect::<Result<_>>()?,
+        specs => specs.iter().map(|spec| find_backup(&repository, spec)).collect::<Result<_>>()?,
     };
     let output = &context.output;
     let mut shown = FirstError::default();
     if context.json {
-        let mut list = output.list()?;
+        let mut list = output.list();
         let mut show = |backup: &BackupInfo, entry: &Entry| {
             shown.then(|| list.push(&Hit { backup: backup.id, entry: entry.into() }));
         };

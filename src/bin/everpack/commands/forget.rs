@@ -6,10 +6,12 @@ use everpack::clock::Span;
 use everpack::error::Result;
 use everpack::ops::forget::{self, Decision, ForgetOptions, ForgetPolicy, ForgetReport, GroupBy, Policy, Which};
 use everpack::source::display_path;
+use everpack::units;
 
 use super::Context;
+use crate::args::parse_name;
 use crate::errors::Exit;
-use crate::open::open_to_write;
+use crate::open::{find_any_backups, open_to_write};
 use crate::output::{one_line, plural, render, table};
 
 const LONG_ABOUT: &str = "\
@@ -58,16 +60,16 @@ pub(crate) struct ForgetArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_span, help_heading = RULES)]
     keep_within: Option<Span>,
     /// Whatever has this tag; may be given several times.
-    #[arg(long, value_name = "TAG", help_heading = RULES)]
+    #[arg(long, value_name = "TAG", value_parser = parse_name, help_heading = RULES)]
     keep_tag: Vec<String>,
     /// Go on where the rules keep nothing; without any rule, forget all that --lineage and --tag choose.
     #[arg(long, help_heading = RULES)]
     keep_none: bool,
     /// Only backups of this lineage; may be given several times.
-    #[arg(long, value_name = "NAME", help_heading = SCOPE)]
+    #[arg(long, value_name = "NAME", value_parser = parse_name, help_heading = SCOPE)]
     lineage: Vec<String>,
     /// Only backups with this tag, or with one of several.
-    #[arg(long, value_name = "TAG", help_heading = SCOPE)]
+    #[arg(long, value_name = "TAG", value_parser = parse_name, help_heading = SCOPE)]
     tag: Vec<String>,
     /// Which backups count together.
     #[arg(long, value_enum, value_name = "WHAT", default_value = "lineage", help_heading = SCOPE)]
@@ -126,31 +128,39 @@ pub(crate) async fn run(context: &Context, args: ForgetArgs) -> Result<Exit> {
             keep_none: args.keep_none,
         })
     } else {
-        Which::Named(args.backups.iter().map(|spec| Ok(repository.find_any_backup(spec)?.id)).collect::<Result<_>>()?)
+        Which::Named(find_any_backups(&repository, &args.backups)?)
     };
+    let listed = repository.backups().len() as u64;
+    let named = matches!(which, Which::Named(_));
     let options = ForgetOptions { which, reason: args.reason, dry_run: args.dry_run };
     let report = forget::forget(&repository, &options).await?;
+    let left = named.then(|| listed.saturating_sub(report.forgotten));
     if args.dry_run {
-        context.output.answer(&report, || text(context, &report))?;
+        context.output.answer(&report, || text(context, &report, left))?;
     } else {
-        context.output.report(&report, || text(context, &report))?;
+        context.output.report(&report, || text(context, &report, left))?;
     }
     Ok(Exit::Done)
 }
 
-fn text(context: &Context, report: &ForgetReport) -> String {
+/// `left`: how many are in the list afterwards; `None` if rules judged, which have counted them.
+fn text(context: &Context, report: &ForgetReport, left: Option<u64>) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = write_text(&mut text, context, report);
+    let _ = write_text(&mut text, context, report, left);
     text
 }
 
-fn write_text(text: &mut String, context: &Context, report: &ForgetReport) -> std::fmt::Result {
+fn write_text(text: &mut String, context: &Context, report: &ForgetReport, left: Option<u64>) -> std::fmt::Result {
     if !report.decisions.is_empty() {
         writeln!(text, "{}", decision_table(context, &report.decisions))?;
     }
     let verb = if report.dry_run { "would forget" } else { "forgot" };
-    write!(text, "{verb} {}, kept {}", plural(report.forgotten, "backup"), report.kept)?;
+    let forgotten = plural(report.forgotten, "backup");
+    match left {
+        None => write!(text, "{verb} {forgotten}, kept {}", report.kept)?,
+        Some(left) => write!(text, "{verb} {forgotten}, {} left in the list", units::count(left))?,
+    }
     match report.doubtful {
         0 => writeln!(text)?,
         count => writeln!(text, "; the date of {count} is doubtful")?,

@@ -6,7 +6,7 @@ use everpack::ops::forget::{self, HoldReport, Until};
 
 use super::Context;
 use crate::errors::Exit;
-use crate::open::open_to_write;
+use crate::open::{find_any_backups, open_to_write};
 use crate::output::one_line;
 
 const LONG_ABOUT: &str = "\
@@ -36,8 +36,7 @@ fn parse_until(text: &str) -> Result<Until, String> {
 
 pub(crate) async fn run(context: &Context, args: HoldArgs) -> Result<Exit> {
     let repository = open_to_write(context).await?;
-    let found = args.backups.iter().map(|spec| Ok(repository.find_any_backup(spec)?.id));
-    let backups = found.collect::<Result<Vec<_>>>()?;
+    let backups = find_any_backups(&repository, &args.backups)?;
     let report = forget::hold(&repository, &backups, args.until).await?;
     context.output.report(&report, || text(context, &report))?;
     Ok(Exit::Done)

@@ -14,7 +14,7 @@ use everpack::units;
 
 use super::Context;
 use super::backup::write_rest;
-use crate::args::parse_duration;
+use crate::args::{parse_duration, parse_name};
 use crate::errors::Exit;
 use crate::metrics::{self, gauge, gauge_f64};
 use crate::open::{open_to_write, store_options};
@@ -38,10 +38,10 @@ pub(crate) struct ImportArgs {
     #[arg(required = true, value_name = "TREE")]
     trees: Vec<OsString>,
     /// The series they belong to [default: that of the newest backup with the same objects, else host and path of the first].
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
     lineage: Option<String>,
     /// A word to keep with each backup; may be given several times.
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", value_parser = parse_name)]
     tag: Vec<String>,
     /// Store only the newest tree; the others supply what it needs of them.
     #[arg(long)]
@@ -80,9 +80,10 @@ pub(crate) async fn run(context: &Context, args: ImportArgs) -> Result<Exit> {
     let options = ImportOptions { backup, skip_digests: args.skip_digests, only_newest: args.only_newest };
     let report = import::import(&repository, places, &options, context.progress.watch()).await?;
     context.progress.close();
-    context.output.report(&report, || text(context, &report))?;
+    let complete = || "the import is complete, but";
+    context.output.report(&report, || text(context, &report)).context(complete)?;
     if let Some(file) = &context.globals.metrics {
-        write_metrics(file, &repository.location(), &report).context(|| "the import is complete, but")?;
+        write_metrics(file, &repository.location(), &report).context(complete)?;
     }
     let problems = report.trees.iter().any(|tree| tree.backup.problem_count > 0);
     Ok(if problems { Exit::Findings } else { Exit::Done })

@@ -1,6 +1,6 @@
 //! `init`: makes a repository.
 
-use everpack::error::{Error, ErrorKind, Result};
+use everpack::error::{Error, Result};
 use everpack::id::RepositoryId;
 use everpack::repo::{Chunking, InitOptions, Repository, StoreFacts};
 use everpack::units::{self, KIB, MIB};
@@ -66,7 +66,7 @@ struct Made {
 pub(crate) async fn run(context: &Context, args: InitArgs) -> Result<Exit> {
     if args.encrypt {
         let message = "init with --encrypt: not in this release; use an encrypted disk or bucket until it is";
-        return Err(Error::new(ErrorKind::Unsupported, message));
+        return Err(Error::invalid(message));
     }
     let options = InitOptions {
         chunking: Chunking { tae_average: args.chunk_size, ..Chunking::default() },

@@ -8,6 +8,7 @@ use everpack::source::display_path;
 use everpack::units;
 
 use super::Context;
+use crate::args::parse_name;
 use crate::errors::Exit;
 use crate::open::open_repository;
 use crate::output::{render, table};
@@ -26,10 +27,10 @@ Each one restores by itself. Name it by the first digits of its id (at least fou
 #[command(long_about = LONG_ABOUT)]
 pub(crate) struct ListArgs {
     /// Only backups of this lineage.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
     lineage: Option<String>,
     /// Only backups with this tag.
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", value_parser = parse_name)]
     tag: Option<String>,
     /// The backups that were forgotten and not yet pruned, instead.
     #[arg(long)]

@@ -103,10 +103,10 @@ pub(crate) async fn run(
     let monitor = context.progress.watch();
     let report = live::backup(&repository, &options, monitor).await?;
     context.progress.close();
-    context.output.report(&report, || text(context, &report))?;
+    let complete = || format!("backup {} is complete, but", context.short(&report.backup.id));
+    context.output.report(&report, || text(context, &report)).context(complete)?;
     if let Some(file) = &context.globals.metrics {
-        backup::write_metrics(file, &repository.location(), &report.backup)
-            .context(|| format!("backup {} is complete, but", context.short(&report.backup.id)))?;
+        backup::write_metrics(file, &repository.location(), &report.backup).context(complete)?;
     }
     Ok(backup::exit(&report.backup))
 }

@@ -9,7 +9,7 @@ use everpack::ops::query;
 use super::Context;
 use super::entry::{EntryView, long_line, name};
 use crate::errors::Exit;
-use crate::open::open_repository;
+use crate::open::{find_backup, open_repository};
 
 const LONG_ABOUT: &str = "\
 Shows what a backup holds at a path: a file, or what is in a directory. Paths are those of the source, without the source's own path; \
@@ -37,11 +37,11 @@ pub(crate) struct LsArgs {
 
 pub(crate) async fn run(context: &Context, args: LsArgs) -> Result<Exit> {
     let repository = open_repository(&context.globals).await?;
-    let backup = repository.find_backup(&args.backup)?;
+    let backup = find_backup(&repository, &args.backup)?;
     let path = args.path.unwrap_or_default();
     let output = &context.output;
     if context.json {
-        let mut list = output.list()?;
+        let mut list = output.list();
         let mut show = |entry: &_| list.push(&EntryView::from(entry));
         query::ls(&repository, &backup, path.as_bytes(), args.recursive, &mut show).await?;
         list.end()?;

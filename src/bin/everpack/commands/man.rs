@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::CommandFactory;
 use everpack::error::{Context as _, Result};
 use everpack::source::display_path;
 
 use super::Context;
-use crate::args::Cli;
+use crate::args;
 use crate::errors::Exit;
 
 const LONG_ABOUT: &str = "\
@@ -25,9 +24,9 @@ pub(crate) struct ManArgs {
     dir: Option<PathBuf>,
 }
 
-pub(crate) fn run(context: &Context, args: ManArgs) -> Result<Exit> {
-    let command = Cli::command();
-    let Some(directory) = args.dir else {
+pub(crate) fn run(context: &Context, wanted: ManArgs) -> Result<Exit> {
+    let command = args::command();
+    let Some(directory) = wanted.dir else {
         let mut page = Vec::new();
         clap_mangen::Man::new(command).render(&mut page).context(|| "write the manual page")?;
         context.output.raw(&page)?;

@@ -34,7 +34,7 @@ use everpack::error::Result;
 
 use crate::SharedProgress;
 use crate::args::{Command, Globals};
-use crate::errors::Exit;
+use crate::errors::{Act, Doing, Exit};
 use crate::output::{Output, stderr_is_terminal};
 use crate::terminal::{Progress, Show};
 
@@ -77,9 +77,9 @@ impl Context {
 /// Runs a command.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit> {
     match command {
-        Command::Init(args) => init::run(context, args).await,
-        Command::Backup(args) => backup::run(context, args).await,
-        Command::Import(args) => import::run(context, *args).await,
+        Command::Init(args) => init::run(context, args).await.doing(Act::Init),
+        Command::Backup(args) => backup::run(context, args).await.doing(Act::Backup),
+        Command::Import(args) => import::run(context, *args).await.doing(Act::Import),
         // Runs before a context is made.
         Command::MoBr(_) => Ok(Exit::Done),
         Command::List(args) => list::run(context, args).await,
@@ -88,8 +88,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit> {
         Command::Cat(args) => cat::run(context, args).await,
         Command::Find(args) => find::run(context, args).await,
         Command::Diff(args) => diff::run(context, args).await,
-        Command::Restore(args) => restore::run(context, *args).await,
-        Command::Verify(args) => verify::run(context, args).await,
+        Command::Restore(args) => restore::run(context, *args).await.doing(Act::Restore),
+        Command::Verify(args) => verify::run(context, args).await.doing(Act::Verify),
         Command::Check(args) => check::run(context, args.backups, args.read, args.read_data).await,
         Command::Scrub(args) => check::run(context, args.backups, args.read, true).await,
         Command::Replicate(args) => replicate::run(context, *args).await,
@@ -100,10 +100,10 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit> {
         Command::Release(args) => release::run(context, args).await,
         Command::Prune(args) => prune::run(context, args).await,
         Command::Stats(args) => stats::run(context, args).await,
-        Command::Tae(args) => tae::run(context, args).await,
+        Command::Tae(args) => tae::run(context, args).await.doing(Act::Read),
         Command::Probe(args) => probe::run(context, args).await,
-        Command::Bench(args) => bench::run(context, args).await,
+        Command::Bench(args) => bench::run(context, args).await.doing(Act::Read),
         Command::Completions(args) => completions::run(context, args),
-        Command::Man(args) => man::run(context, args),
+        Command::Man(args) => man::run(context, args).doing(Act::Write),
     }
 }

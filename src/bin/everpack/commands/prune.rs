@@ -98,13 +98,7 @@ fn plan_text(plan: &PrunePlan) -> String {
         };
         let needed = if step.bytes == 0 { String::new() } else { units::bytes(step.needed_bytes) };
         let size = if step.bytes == 0 { String::new() } else { units::bytes(step.bytes) };
-        steps.add_row(vec![
-            action.to_owned(),
-            format!("{} {}", units::count(step.objects), step.what),
-            size,
-            needed,
-            step.why.to_owned(),
-        ]);
+        steps.add_row(vec![action.to_owned(), what(step.objects, step.what), size, needed, step.why.to_owned()]);
     }
     let mut text = String::new();
     if plan.steps.is_empty() {
@@ -121,6 +115,14 @@ fn plan_text(plan: &PrunePlan) -> String {
         units::bytes(plan.unused_after)
     );
     text
+}
+
+/// `3 packs`, `1 manifest`, `1 fragment or manifest`.
+fn what(count: u64, many: &str) -> String {
+    let singular =
+        || many.split(" and ").map(|word| word.strip_suffix('s').unwrap_or(word)).collect::<Vec<_>>().join(" or ");
+    let named = if count == 1 { singular() } else { many.to_owned() };
+    format!("{} {named}", units::count(count))
 }
 
 fn text(context: &Context, report: &PruneReport) -> String {
@@ -187,6 +189,13 @@ fn write_metrics(file: &std::path::Path, location: &str, report: &PruneReport) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_thing_is_not_many() {
+        assert_eq!(what(1, "packs"), "1 pack");
+        assert_eq!(what(1, "fragments and manifests"), "1 fragment or manifest");
+        assert_eq!(what(1200, "fragments and manifests"), "1,200 fragments and manifests");
+    }
 
     #[test]
     fn how_much_may_be_unused_is_read_and_nonsense_is_refused() {

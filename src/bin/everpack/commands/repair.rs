@@ -13,9 +13,9 @@ use super::Context;
 use super::backup::write_rest;
 use super::check::finding_table;
 use super::init::parse_chunk_size;
-use crate::errors::Exit;
+use crate::errors::{Act, Doing, Exit};
 use crate::open::{create_store, environment, open_store, store_options, warn_of_single_writer};
-use crate::output::{one_line, plural, render, table};
+use crate::output::{LINE_MOST, one_line, plural, render, stdout_is_terminal, table, wrap};
 
 const LONG_ABOUT: &str = "\
 Heals what check and scrub found: builds lost index fragments anew, saves whole chunks out of damaged packs, and fetches with --from \
@@ -73,9 +73,9 @@ pub(crate) async fn run(context: &Context, args: RepairArgs) -> Result<Exit> {
         Err(error) if error.kind() == ErrorKind::Corrupt && from.is_none() => {
             let message = "repair: the log cannot be folded; `everpack repair --from COPY`, with a copy of this repository, brings lost \
                            entries back";
-            return Err(Error::with_source(ErrorKind::Corrupt, message, error));
+            return Err(Error::with_source(ErrorKind::Corrupt, message, error)).doing(Act::Open);
         }
-        opened => opened?,
+        opened => opened.doing(Act::Open)?,
     };
     warn_of_single_writer(context, &repository);
     let from = match from {
@@ -93,7 +93,8 @@ pub(crate) async fn run(context: &Context, args: RepairArgs) -> Result<Exit> {
 async fn salvage(context: &Context, ruins: &str, chunk_size: u32) -> Result<Exit> {
     let globals = &context.globals;
     let ruins = Store::open(ruins, &store_options(globals))
-        .map_err(|error| error.context(format!("open what is left, {}", display_path(ruins.as_bytes()))))?;
+        .map_err(|error| error.context(format!("open what is left, {}", display_path(ruins.as_bytes()))))
+        .doing(Act::Read)?;
     let target = create_store(globals)?;
     let chunking = Chunking { tae_average: chunk_size, ..Chunking::default() };
     let init = InitOptions { chunking, ..InitOptions::default() };
@@ -154,6 +155,7 @@ struct LogOnly<'a> {
 fn open_from(context: &Context, url: &str) -> Result<Store> {
     Store::open(url, &store_options(&context.globals))
         .map_err(|error| error.context(format!("open the replica {}", display_path(url.as_bytes()))))
+        .doing(Act::Read)
 }
 
 /// Opens the replica. A copy with the same id must not share the cache: what this host has seen of one log says nothing of the other.
@@ -205,6 +207,14 @@ fn write_text(text: &mut String, context: &Context, report: &RepairReport) -> st
 }
 
 fn healed_table(healed: &[Healed]) -> String {
+    if !stdout_is_terminal() {
+        let paragraph = |one: &Healed| {
+            let lines =
+                [one_line(&one.object), format!("  {}", one_line(&one.what)), format!("  {}", one_line(&one.how))];
+            lines.iter().map(|line| wrap(line, LINE_MOST, "    ") + "\n").collect::<String>()
+        };
+        return healed.iter().map(paragraph).collect();
+    }
     let mut table = table(&["object", "what", "how"], &[]);
     table.set_content_arrangement(ContentArrangement::Dynamic);
     for one in healed {

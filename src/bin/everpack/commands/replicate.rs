@@ -12,10 +12,12 @@ use everpack::store::{Store, StoreOptions};
 use everpack::units;
 
 use super::Context;
-use crate::args::{parse_duration, parse_size};
+use crate::args::{parse_duration, parse_name, parse_size};
 use crate::errors::Exit;
 use crate::metrics::{self, gauge, gauge_f64};
-use crate::open::{create_store, environment, open_repository, open_store, store_options, warn_of_single_writer};
+use crate::open::{
+    create_store, environment, find_backup, open_repository, open_store, store_options, warn_of_single_writer,
+};
 use crate::output::{one_line, plural};
 
 const LONG_ABOUT: &str = "\
@@ -41,10 +43,10 @@ pub(crate) struct ReplicateArgs {
     #[arg(long, value_name = "URL")]
     from: Option<String>,
     /// Only backups of this lineage; may be given several times.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
     lineage: Vec<String>,
     /// Only backups with this tag; may be given several times.
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", value_parser = parse_name)]
     tag: Vec<String>,
     /// Only backups begun since then: 2026-11-01, or 30d for thirty days ago.
     #[arg(long, value_name = "TIME", value_parser = parse_since)]
@@ -171,7 +173,7 @@ pub(crate) async fn run(context: &Context, args: ReplicateArgs) -> Result<Exit> 
     };
     warn_of_single_writer(context, &pair.target);
     let selection = Selection {
-        backups: names.map(|spec| Ok(pair.origin.find_backup(spec)?.id)).collect::<Result<_>>()?,
+        backups: names.map(|spec| Ok(find_backup(&pair.origin, spec)?.id)).collect::<Result<_>>()?,
         lineages: args.lineage.clone(),
         tags: args.tag.clone(),
         since: args.since.map(|since| match since {

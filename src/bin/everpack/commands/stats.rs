@@ -9,7 +9,7 @@ use everpack::source::display_path;
 use everpack::units;
 
 use super::{Context, html};
-use crate::errors::Exit;
+use crate::errors::{Act, Doing, Exit};
 use crate::open::open_repository;
 use crate::output::{render, table};
 
@@ -36,7 +36,8 @@ pub(crate) async fn run(context: &Context, args: StatsArgs) -> Result<Exit> {
         let made = format!("written {} by everpack {}", SystemClock.now().to_local(), env!("CARGO_PKG_VERSION"));
         let page = html::page(&repository.location(), &made, &facts(&stats), &repository.backups());
         std::fs::write(file, page)
-            .context(|| format!("write {}", display_path(file.as_os_str().as_encoded_bytes())))?;
+            .context(|| format!("write {}", display_path(file.as_os_str().as_encoded_bytes())))
+            .doing(Act::Write)?;
     }
     context.output.answer(&stats, || text(context, &stats))?;
     Ok(Exit::Done)

@@ -38,7 +38,7 @@ use everpack::error::{Error, ErrorKind, Result};
 
 use crate::args::Globals;
 use crate::errors::message;
-use crate::output::{Output, stdout_is_closed, to_stderr};
+use crate::output::{Output, to_stderr, unread_is_fine};
 use crate::terminal::{Progress, Show};
 use crate::{SharedProgress, signals};
 use commands::{Action, Command, ROOT};
@@ -58,9 +58,9 @@ struct Env {
 }
 
 impl Env {
-    /// Text that was asked for, as it is.
+    /// Text that was asked for, as it is. If nobody reads it, the work goes on, and its outcome counts.
     fn print(&self, text: &str) -> Result<()> {
-        self.output.raw(text.as_bytes())
+        unread_is_fine(self.output.raw(text.as_bytes()))
     }
 
     /// Something worth knowing, to standard error or where `--log_file` says, unless `--log_level` leaves it out.
@@ -110,8 +110,6 @@ pub(crate) fn run(words: Vec<OsString>, repository: Option<String>) -> ExitCode 
         Ok(line) => start(line, repository),
     };
     match outcome {
-        // Whoever read our output has what it wanted.
-        _ if stdout_is_closed() => ExitCode::SUCCESS,
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             to_stderr(&format!("Error: {}", message(&error)));
@@ -149,8 +147,7 @@ fn start(line: Line, repository: Option<String>) -> Result<()> {
         _ => None,
     };
     if let Some(text) = text {
-        output.raw(text.as_bytes())?;
-        return output.flush();
+        return unread_is_fine(output.raw(text.as_bytes()).and_then(|()| output.flush()));
     }
     let settings = Settings::read(&line)?;
     let globals = settings.globals(repository)?;
@@ -168,7 +165,7 @@ fn start(line: Line, repository: Option<String>) -> Result<()> {
     });
     runtime.shutdown_background();
     // What was printed before an error counts all the same.
-    env.output.flush().and(outcome)
+    unread_is_fine(env.output.flush()).and(outcome)
 }
 
 async fn run_command(env: &Env) -> Result<()> {

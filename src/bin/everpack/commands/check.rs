@@ -13,8 +13,8 @@ use super::backup::write_rest;
 use crate::args::{parse_duration, parse_size};
 use crate::errors::Exit;
 use crate::metrics::{self, gauge, gauge_f64};
-use crate::open::open_repository;
-use crate::output::{one_line, plural, render, table};
+use crate::open::{find_backup, open_repository};
+use crate::output::{LINE_MOST, one_line, plural, render, stdout_is_terminal, table, wrap};
 
 const LONG_ABOUT: &str = "\
 Checks the structure: that the log is whole, that every backup's list can be read, and that everything it names is in a stored object \
@@ -28,7 +28,8 @@ What is wrong is a finding: what it touches, and how it heals (exit code 2). It 
 
 const SCRUB_LONG_ABOUT: &str = "\
 Reads and verifies every stored byte, after checking the structure: the same as `everpack check --read-data`. What was read when is \
-written down in the repository, so that budgets add up over runs and hosts. What was found damaged is always read again first.
+written down in the repository, so that budgets add up over runs and hosts. What was found damaged is always read again first. A scrub \
+that somebody stops ends with exit code 3.
 
   everpack scrub                                everything
   everpack scrub --for 2h                       what was read longest ago, as much as two hours allow
@@ -93,7 +94,7 @@ fn parse_sample(text: &str) -> Result<Sample, String> {
 
 pub(crate) async fn run(context: &Context, backups: Vec<String>, read: ReadArgs, read_data: bool) -> Result<Exit> {
     let repository = open_repository(&context.globals).await?;
-    let backups = backups.iter().map(|spec| Ok(repository.find_backup(spec)?.id)).collect::<Result<_>>()?;
+    let backups = backups.iter().map(|spec| Ok(find_backup(&repository, spec)?.id)).collect::<Result<_>>()?;
     let options = CheckOptions {
         backups,
         read_data,
@@ -112,7 +113,14 @@ pub(crate) async fn run(context: &Context, backups: Vec<String>, read: ReadArgs,
     if let Some(file) = &context.globals.metrics {
         write_metrics(file, &repository.location(), &report).context(|| "the check is done, but")?;
     }
-    Ok(if report.worst().is_some_and(|worst| worst != Severity::Note) { Exit::Findings } else { Exit::Done })
+    let found = report.worst().is_some_and(|worst| worst != Severity::Note);
+    // That the time of --for is over was asked for; that somebody stopped it was not.
+    let stopped = !report.complete && context.progress.was_cancelled();
+    Ok(match (found, stopped) {
+        (true, _) => Exit::Findings,
+        (false, true) => Exit::Partial,
+        (false, false) => Exit::Done,
+    })
 }
 
 fn text(context: &Context, report: &CheckReport, read_data: bool) -> String {
@@ -158,17 +166,16 @@ fn write_text(text: &mut String, context: &Context, report: &CheckReport, read_d
     Ok(())
 }
 
+/// A table as wide as the terminal; elsewhere (a mail, a file) paragraphs, in which names stay in one piece.
 pub(crate) fn finding_table(context: &Context, findings: &[Finding]) -> String {
+    if !stdout_is_terminal() {
+        return findings.iter().map(|finding| paragraph(context, finding)).collect();
+    }
     let mut table = table(&["severity", "object", "what", "touches", "heals by"], &[]);
     table.set_content_arrangement(ContentArrangement::Dynamic);
     for finding in findings {
-        let severity = match finding.severity {
-            Severity::Error => "ERROR",
-            Severity::Warning => "warning",
-            Severity::Note => "note",
-        };
         table.add_row(vec![
-            severity.to_owned(),
+            severity(finding).to_owned(),
             one_line(&finding.object),
             one_line(&finding.what),
             touched(context, finding),
@@ -176,6 +183,24 @@ pub(crate) fn finding_table(context: &Context, findings: &[Finding]) -> String {
         ]);
     }
     render(&table)
+}
+
+fn severity(finding: &Finding) -> &'static str {
+    match finding.severity {
+        Severity::Error => "ERROR",
+        Severity::Warning => "warning",
+        Severity::Note => "note",
+    }
+}
+
+fn paragraph(context: &Context, finding: &Finding) -> String {
+    let lines = [
+        format!("{}  {}", severity(finding), one_line(&finding.object)),
+        format!("  {}", one_line(&finding.what)),
+        format!("  touches {}", touched(context, finding)),
+        format!("  heals by: {}", one_line(&finding.heal)),
+    ];
+    lines.iter().map(|line| wrap(line, LINE_MOST, "    ") + "\n").collect()
 }
 
 /// `3 files, first tae/x of 41b7e09a5c22`.

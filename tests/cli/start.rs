@@ -3,12 +3,15 @@
 use crate::support::Place;
 
 #[test]
-fn without_a_server_a_drill_is_skipped_and_says_so() {
+fn without_a_server_a_drill_fails_unless_it_may_be_skipped() {
     let place = Place::with_repository();
     place.run(&["backup", "source"]).expect(0);
-    let ran = place.run(&["verify", "latest", "--start"]).expect(0);
+    let ran = place.run(&["verify", "latest", "--start"]);
+    assert!(ran.out.is_empty(), "{ran:?}");
+    ran.expect_error(1, &["no server to start", "--mo-service", "nothing was proved", "--skip-without-server"]);
+    let ran = place.run(&["verify", "latest", "--start", "--skip-without-server"]).expect(0);
     assert!(ran.out.starts_with("skipped: no server to start") && ran.err.is_empty(), "{ran:?}");
-    let document = place.json(&["verify", "latest", "--start"]);
+    let document = place.json(&["verify", "latest", "--start", "--skip-without-server"]);
     assert_eq!(document["skipped"], true);
     assert!(document["why"].as_str().unwrap().contains("--mo-service"));
     place.run(&["verify", "latest"]).expect_error(1, &["--start"]);

@@ -15,13 +15,14 @@ use everpack::units;
 use super::Context;
 use crate::args::parse_duration;
 use crate::errors::Exit;
-use crate::open::open_repository;
+use crate::open::{find_backup, open_repository};
 use crate::output::one_line;
 
 const LONG_ABOUT: &str = "\
 Proves that a backup starts: restores it to a scratch directory, starts a MatrixOne server on it on free loopback ports, runs your queries, \
 compares tables with their counts, writes a table, forces a checkpoint, restarts the server by SIGTERM and by SIGKILL, asks again, and \
-removes everything. What goes wrong is a finding (exit code 2). Without a server binary it is skipped, and says so (exit code 0).
+removes everything. What goes wrong is a finding (exit code 2). Without a server binary nothing is proved: it fails (exit code 1), unless \
+--skip-without-server says that it need not.
 
   everpack verify latest:shop --start --mo-service /opt/matrixone/mo-service
   everpack verify latest:shop --start --query-file checks.sql --expect counts.json
@@ -43,6 +44,9 @@ pub(crate) struct VerifyArgs {
     /// The server's binary.
     #[arg(long, value_name = "FILE", env = BINARY_VARIABLE, hide_env_values = true)]
     mo_service: Option<PathBuf>,
+    /// Where no binary is named, say that the drill was skipped, and end with exit code 0.
+    #[arg(long)]
+    skip_without_server: bool,
     /// Queries, each ending in `;` at the end of a line: their answers must be the same after every restart.
     #[arg(long, value_name = "FILE")]
     query_file: Option<PathBuf>,
@@ -121,9 +125,16 @@ fn password(file: Option<&PathBuf>) -> Result<Option<Secret>> {
 
 pub(crate) async fn run(context: &Context, args: VerifyArgs) -> Result<Exit> {
     let repository = open_repository(&context.globals).await?;
-    let backup = repository.find_backup(&args.backup)?;
+    let backup = find_backup(&repository, &args.backup)?;
     let Some(binary) = args.mo_service else {
         let why = format!("no server to start: --mo-service or {BINARY_VARIABLE} names none");
+        if !args.skip_without_server {
+            let message = format!(
+                "verify {}: {why}; nothing was proved (--skip-without-server: then that is no failure)",
+                context.short(&backup.id)
+            );
+            return Err(Error::invalid(message));
+        }
         let document = Skipped { id: backup.id.to_string(), skipped: true, why: why.clone() };
         context.output.report(&document, || format!("skipped: {why}\n"))?;
         return Ok(Exit::Done);

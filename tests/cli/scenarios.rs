@@ -109,6 +109,11 @@ fn files_that_cannot_be_read_make_it_partial_if_allowed() {
     let ran = place.run(&["backup", "source", "--allow-partial"]).expect(3);
     assert!(ran.out.contains("PARTIAL") && ran.out.contains("b.bin"), "{ran:#?}");
     assert!(place.run(&["list"]).expect(0).out.contains("PARTIAL"));
+    assert!(place.run(&["show", "latest"]).expect(0).out.contains("PARTIAL   files that could not be read"));
+    let restored = place.run(&["restore", "latest", "out"]).expect(0).out;
+    assert!(restored.contains("note: the backup is PARTIAL"), "{restored}");
+    let restored = place.json(&["restore", "latest", "again"]);
+    assert!(restored["remarks"][0].as_str().unwrap().contains("PARTIAL"), "{restored}");
 }
 
 #[test]

@@ -15,14 +15,15 @@ use super::start::{self, How, StartArgs};
 use crate::args::FramingArg;
 use crate::errors::Exit;
 use crate::metrics::{self, gauge, gauge_f64};
-use crate::open::open_repository;
+use crate::open::{find_backup, open_repository};
 use crate::output::{one_line, plural};
 
 const LONG_ABOUT: &str = "\
 Writes the files of a backup into a target directory: all of them, or what the paths and patterns select. Every byte is verified, and \
-a file has its name only once it is whole and durable. A damaged one is named and left out (exit code 2); everything else is restored.
+a file has its name only once it is whole and durable. A damaged one is named and left out (exit code 2), a path that is not in the \
+backup is named (exit code 3); everything else is restored.
 
-The target must be new or empty, unless --delta or --force says otherwise. A restore that was stopped goes on with --delta.
+The target must be new or empty, or --delta or --force is given; --delta goes on after a stop.
 
 For MatrixOne it writes what a server starts from: --matrixone, --to-bucket, --as-backup-tree.
 
@@ -75,7 +76,7 @@ pub(crate) async fn run(context: &Context, args: RestoreArgs) -> Result<Exit> {
         return Err(everpack::error::Error::invalid(message));
     }
     let repository = open_repository(&context.globals).await?;
-    let backup = repository.find_backup(&args.backup)?;
+    let backup = find_backup(&repository, &args.backup)?;
     let Some(target) = args.target.filter(|_| !args.start.is_asked_for()) else {
         let how = How { mode, delete: args.delete, fast: args.fast, framing: args.framing };
         return start::run(context, &repository, &backup, args.start, how).await;
@@ -92,11 +93,16 @@ pub(crate) async fn run(context: &Context, args: RestoreArgs) -> Result<Exit> {
     let monitor = context.progress.watch();
     let report = restore::restore(&repository, &backup, &target, &options, monitor).await?;
     context.progress.close();
-    context.output.report(&report, || text(context, &report, options.fast))?;
+    let done = || "the restore is done, but";
+    context.output.report(&report, || text(context, &report, options.fast)).context(done)?;
     if let Some(file) = &context.globals.metrics {
-        write_metrics(file, &repository.location(), &report).context(|| "the restore is complete, but")?;
+        write_metrics(file, &repository.location(), &report).context(done)?;
     }
-    Ok(if report.damaged_count > 0 { Exit::Findings } else { Exit::Done })
+    Ok(match (report.damaged_count, report.not_found.len()) {
+        (0, 0) => Exit::Done,
+        (0, _) => Exit::Partial,
+        _ => Exit::Findings,
+    })
 }
 
 fn text(context: &Context, report: &RestoreReport, fast: bool) -> String {
@@ -108,8 +114,12 @@ fn text(context: &Context, report: &RestoreReport, fast: bool) -> String {
 
 fn write_text(text: &mut String, context: &Context, report: &RestoreReport, fast: bool) -> std::fmt::Result {
     let bytes = report.bytes_written + report.bytes_kept;
-    let verified = if fast { "every chunk verified" } else { "every byte verified" };
-    writeln!(text, "restored {}, {}; {verified}", plural(report.files, "file"), units::bytes(bytes))?;
+    let verified = match (report.files, fast) {
+        (0, _) => "",
+        (_, true) => "; every chunk verified",
+        (_, false) => "; every byte verified",
+    };
+    writeln!(text, "restored {}, {}{verified}", plural(report.files, "file"), units::bytes(bytes))?;
     write!(text, "  {}, {}", plural(report.directories, "directory"), plural(report.symlinks, "link"))?;
     write!(text, "; wrote {}", units::bytes(report.bytes_written))?;
     if report.bytes_kept > 0 {
@@ -119,11 +129,18 @@ fn write_text(text: &mut String, context: &Context, report: &RestoreReport, fast
     writeln!(text, "  took {}, {}", units::duration(report.duration), units::rate(bytes, report.duration))?;
     if report.damaged_count > 0 {
         let names_max = context.names_max();
-        writeln!(text, "NOT restored, because damaged: {}", plural(report.damaged_count, "file"))?;
+        let files = report.damaged_count - report.entries_lost;
+        let entries = format!("{} of the list of files", plural(report.entries_lost, "entry"));
+        let what = match (files, report.entries_lost) {
+            (files, 0) => plural(files, "file"),
+            (0, _) => entries,
+            (files, _) => format!("{} and {entries}", plural(files, "file")),
+        };
+        writeln!(text, "NOT restored, because damaged: {what}")?;
         for file in report.damaged.iter().take(names_max) {
             writeln!(text, "  {}: {}", one_line(&file.path), one_line(&file.message))?;
         }
-        write_rest(text, report.damaged_count, report.damaged.len().min(names_max))?;
+        write_rest(text, files + report.parts_lost, report.damaged.len().min(names_max))?;
     }
     for remark in report.remarks.iter().filter(|remark| !context.progress.has_said(remark)) {
         writeln!(text, "note: {}", one_line(remark))?;

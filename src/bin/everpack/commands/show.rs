@@ -8,7 +8,7 @@ use everpack::units;
 use super::Context;
 use super::list::told_hold;
 use crate::errors::Exit;
-use crate::open::open_repository;
+use crate::open::{find_backup, open_repository};
 use crate::output::plural;
 
 const LONG_ABOUT: &str = "\
@@ -28,7 +28,7 @@ pub(crate) struct ShowArgs {
 
 pub(crate) async fn run(context: &Context, args: ShowArgs) -> Result<Exit> {
     let repository = open_repository(&context.globals).await?;
-    let backup = repository.find_backup(&args.backup)?;
+    let backup = find_backup(&repository, &args.backup)?;
     let shown = query::show(&repository, &backup).await?;
     context.output.answer(&shown, || text(&shown))?;
     Ok(Exit::Done)
@@ -74,7 +74,7 @@ fn text(shown: &Shown) -> String {
         lines.push(format!("{:<9} {}", show(name), show(value)));
     }
     if shown.partial {
-        lines.push("PARTIAL: some files are missing or incomplete".to_owned());
+        lines.push("PARTIAL   files that could not be read are missing or incomplete; which, only that run of `everpack backup` said".to_owned());
     }
     lines.join("\n") + "\n"
 }

@@ -230,8 +230,9 @@ fn finish(assembled: Assembled, skipped: Skipped, options: &BackupOptions, write
             .collect();
         let rest = problem_count.saturating_sub(named.len() as u64);
         let rest = if rest == 0 { String::new() } else { format!("; and {rest} more") };
+        let count = crate::units::plural(problem_count, "file");
         let message = format!(
-            "nothing was committed, because files could not be backed up (--allow-partial makes a backup without them): {}{rest}",
+            "{count} could not be backed up, and nothing was committed (--allow-partial makes a backup without them): {}{rest}",
             named.join("; ")
         );
         return Err(Error::new(ErrorKind::Unavailable, message));

@@ -130,13 +130,10 @@ pub struct RestoreReport {
     /// How many there were, with all entries of a part of the list that cannot be read.
     pub damaged_count: u64,
     /// Parts of the list of files that cannot be read; each has one row in `damaged`.
-    #[serde(skip)]
     pub parts_lost: u64,
     /// Entries in them.
-    #[serde(skip)]
     pub entries_lost: u64,
     /// Paths and patterns that were asked for and are not in the backup; there is a remark about each.
-    #[serde(skip)]
     pub not_found: Vec<String>,
     /// What else is worth knowing.
     pub remarks: Vec<String>,

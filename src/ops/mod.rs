@@ -43,16 +43,21 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))?
 }
 
-/// Reads the root object of a backup. If the log lists the backup and the object is not there, then the request is right and the repository
-/// is damaged.
+/// Reads the root object of a backup. If it is not there, the log as it is now tells why: the backup was forgotten and pruned meanwhile, or the
+/// request is right and the repository is damaged.
 async fn listed_manifest(repository: &Repository, id: &ObjectHash) -> Result<Manifest> {
-    match repository.manifest(id).await {
-        Err(error) if error.kind() == ErrorKind::NotFound && repository.state().backups.contains_key(id) => {
-            let message = format!("backup {id}: the log lists it, and its manifest is missing");
-            Err(Error::with_source(ErrorKind::Corrupt, message, error))
-        }
-        read => read,
+    let error = match repository.manifest(id).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => error,
+        read => return read,
+    };
+    repository.refresh().await?;
+    let is_listed = repository.state().backups.get(id).is_some_and(|backup| backup.forgotten.is_none());
+    if is_listed {
+        let message = format!("backup {id}: the log lists it, and its manifest is missing");
+        return Err(Error::with_source(ErrorKind::Corrupt, message, error));
     }
+    let message = format!("backup {id}: it was forgotten and pruned meanwhile");
+    Err(Error::with_source(ErrorKind::NotFound, message, error))
 }
 
 /// Durations in reports: seconds.

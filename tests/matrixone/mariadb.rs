@@ -47,6 +47,8 @@ impl MariaDb {
         let mut command = Command::new(install);
         command.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         command.arg(format!("--datadir={}", data.display())).args(Self::as_root());
+        // A server that starts removes every temporary table that it finds there, also those of another one.
+        command.env("TMPDIR", scratch.path());
         run(command);
         std::fs::write(scratch.path().join("users.sql"), USERS).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -64,7 +66,7 @@ impl MariaDb {
     async fn run(&mut self) {
         let here = self.scratch.path();
         let mut command = Command::new(program("mariadbd").unwrap());
-        command.arg("--no-defaults").args(Self::as_root());
+        command.arg("--no-defaults").args(Self::as_root()).env("TMPDIR", here);
         for (option, file) in [
             ("datadir", "data"),
             ("socket", "socket"),
